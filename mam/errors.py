@@ -1,0 +1,25 @@
+"""Errors for people: what happened, what was kept, what to do. One line each.
+
+Shells (CLI, web page, server) print `str(error)` and never a traceback; everything in the package raises
+one of these for whatever a user can cause.
+"""
+
+
+class MamError(Exception):
+    """Base of every error a user can cause; its text is one line that says what to do next."""
+
+
+class WeightsError(MamError):
+    """Weights are missing, damaged, of the wrong kind or could not be fetched."""
+
+
+class StoreError(MamError):
+    """The store could not be read or written; nothing stored was lost."""
+
+
+class InputError(MamError, ValueError):
+    """What was asked for cannot be done: an empty message, an unknown id, `k` out of range."""
+
+
+class ConflictError(MamError):
+    """Somebody else changed the same thing first; look again, then repeat."""
