@@ -1,0 +1,177 @@
+"""What memory has to beat: the same frozen base, given notes in its prompt.
+
+Retrieval picks the k best of the user's raw sentences, each with its date in front (BM25 with stemming, or
+all-MiniLM-L6-v2 as published); `full_context` gives the whole conversation. Knows no memory model and no labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import bm25s
+import numpy as np
+import Stemmer
+import torch
+from transformers import AutoModel, AutoTokenizer, DynamicCache
+
+from ..base import Base
+from ..lives import Life
+from . import prompts
+
+
+def day(moment) -> str:
+    return f"{moment.day} {moment:%B %Y}"
+
+
+def notes(life: Life) -> list[str]:
+    """Every sentence the user said, as said, with its date in front; small talk included."""
+    return [f"[{day(session.started)}] {sentence.text}"
+            for session in life.sessions for utterance in session.utterances if utterance.speaker == "user"
+            for sentence in utterance.sentences]
+
+
+def transcript(life: Life) -> list[str]:
+    """Both speakers' utterances in order, dated."""
+    who = {"user": "User", "assistant": "Assistant"}
+    return [f"[{day(session.started)}] {who[utterance.speaker]}: {utterance.text}"
+            for session in life.sessions for utterance in session.utterances]
+
+
+class BM25:
+    """Okapi BM25 over notes: English stop words out, Snowball stems."""
+
+    def __init__(self, texts: Sequence[str]):
+        self.stemmer = Stemmer.Stemmer("english")
+        self.size = len(texts)
+        self.index = bm25s.BM25()
+        self.index.index(self._words(list(texts)), show_progress=False)
+
+    def _words(self, texts):
+        return bm25s.tokenize(texts, stopwords="en", stemmer=self.stemmer, show_progress=False)
+
+    def best(self, question: str, k: int) -> list[int]:
+        """Indices of the k best notes, best first."""
+        found, _ = self.index.retrieve(self._words([question]), k=min(k, self.size), show_progress=False)
+        return [int(i) for i in found[0]]
+
+
+class MiniLM:
+    """all-MiniLM-L6-v2, untouched: mean-pooled, unit length, cosine."""
+
+    def __init__(self, folder: Path):
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.model = AutoModel.from_pretrained(folder).eval()
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str], batch: int = 64) -> np.ndarray:
+        """(n, 384) float32 unit vectors."""
+        rows = []
+        for start in range(0, len(texts), batch):
+            given = self.tokenizer(list(texts[start:start + batch]), padding=True, truncation=True, max_length=256,
+                                   return_tensors="pt")
+            hidden = self.model(**given).last_hidden_state
+            mask = given["attention_mask"].unsqueeze(-1)
+            pooled = (hidden * mask).sum(1) / mask.sum(1)
+            rows.append(torch.nn.functional.normalize(pooled, dim=-1).numpy())
+        return np.concatenate(rows)
+
+
+def cosine_best(keys: np.ndarray, query: np.ndarray, k: int) -> list[int]:
+    return [int(i) for i in np.argsort(-(keys @ query), kind="stable")[:k]]
+
+
+def message_lists(life: Life, questions: Sequence[str], names: Sequence[str], minilm: MiniLM | None, k: int = 8,
+                  chosen: dict | None = None) -> dict[str, list[prompts.Messages]]:
+    """For each baseline, the messages of each question. `chosen` overrides the tuned forms (see `tune`)."""
+    chosen = chosen or prompts.CHOSEN
+    texts, asked = notes(life), list(questions)
+    finders: dict[str, Callable[[], list[list[int]]]] = {
+        "prompt_bm25": lambda: [index.best(q, k) for index in (BM25(texts),) for q in asked],
+        "prompt_minilm": lambda: [cosine_best(keys, q, k) for keys in (minilm.encode(texts),)
+                                  for q in minilm.encode(asked)],
+    }
+    lists: dict[str, list[prompts.Messages]] = {}
+    for name in names:
+        if name == "none":
+            lists[name] = [prompts.bare((), question) for question in asked]
+            continue
+        form, order = prompts.FORMS[chosen[name][0]], chosen[name][1]
+        if name == "full_context":
+            lists[name] = [form(transcript(life), question) for question in asked]
+            continue
+        step = -1 if order == "best_last" else 1
+        lists[name] = [form([texts[i] for i in found[::step]], question)
+                       for found, question in zip(finders[name](), asked, strict=True)]
+    return lists
+
+
+def cut(base: Base, messages: prompts.Messages, room: int) -> list[int]:
+    """Token ids of a prompt; a history too long for the base loses its oldest notes, never the question."""
+    ids = base.prompt(messages)
+    while len(ids) > room:
+        longest = max(range(len(messages)), key=lambda i: len(messages[i]["content"]))
+        lines = messages[longest]["content"].split("\n")
+        oldest = [i for i, line in enumerate(lines) if line.startswith("- ")]
+        if not oldest:
+            return ids[-room:]
+        drop = set(oldest[:max(1, len(oldest) * (len(ids) - room) // len(ids))])
+        text = "\n".join(line for i, line in enumerate(lines) if i not in drop)
+        messages = [*messages[:longest], {**messages[longest], "content": text}, *messages[longest + 1:]]
+        ids = base.prompt(messages)
+    return ids
+
+
+def common_prefix(prompts_ids: Sequence[Sequence[int]]) -> int:
+    """Length of what all prompts begin with, leaving every prompt at least one token."""
+    shortest = min(map(len, prompts_ids)) - 1
+    for i in range(shortest):
+        if len({ids[i] for ids in prompts_ids}) > 1:
+            return i
+    return shortest
+
+
+@torch.inference_mode()
+def complete(base: Base, prompts_ids: Sequence[list[int]], max_tokens: int = 32) -> list[str]:
+    """Greedy replies to prompts in one batch; what they all begin with (a history) is run only once.
+
+    Greedy batched decoding may differ from one-by-one decoding in the last bit of a logit; that favours nobody.
+    """
+    n, shared = len(prompts_ids), common_prefix(prompts_ids)
+    cache = DynamicCache(config=base.model.config)
+    if shared:
+        start = torch.tensor([list(prompts_ids[0][:shared])], device=base.device)
+        base.model(input_ids=start, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache.batch_repeat_interleave(n)
+    rest = [list(ids[shared:]) for ids in prompts_ids]
+    width = max(map(len, rest))
+    pad = next(iter(base.stop_ids))
+    ids = torch.tensor([[pad] * (width - len(r)) + r for r in rest], device=base.device)
+    mask = torch.tensor([[1] * shared + [0] * (width - len(r)) + [1] * len(r) for r in rest], device=base.device)
+    replies: list[list[int]] = [[] for _ in range(n)]
+    open_rows = set(range(n))
+    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
+    for _ in range(max_tokens):
+        out = base.model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache,
+                         use_cache=True, logits_to_keep=1)
+        best = out.logits[:, -1].argmax(-1)
+        for row in list(open_rows):
+            token = int(best[row])
+            open_rows.discard(row) if token in base.stop_ids else replies[row].append(token)
+        if not open_rows:
+            break
+        ids, positions = best.unsqueeze(1), positions[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(n, 1)], 1)
+    return [base.decode(reply).strip() for reply in replies]
+
+
+def answers(base: Base, lists: Sequence[prompts.Messages], max_tokens: int = 32, batch: int = 16) -> list[str]:
+    """Replies to message lists in their order; neighbours in length share a batch, so that little is padding."""
+    ids = [cut(base, messages, base.context - max_tokens) for messages in lists]
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    replies: list[str] = [""] * len(ids)
+    for start in range(0, len(order), batch):
+        rows = order[start:start + batch]
+        for row, reply in zip(rows, complete(base, [ids[i] for i in rows], max_tokens), strict=True):
+            replies[row] = reply
+    return replies

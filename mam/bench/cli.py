@@ -1,0 +1,60 @@
+"""`python -m mam bench NAME --json FILE`: arguments, the order of things, a table on stdout. Measures nothing itself."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import InputError
+from . import common, edit, gate, latency, noharm, recall, tune
+
+BENCHES = {"recall": recall.run, "edit": edit.run, "noharm": noharm.run, "gate": gate.run, "latency": latency.run}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", choices=[*BENCHES, "all"], help="what to measure")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
+    parser.add_argument("--base", default="smollm2-135m", metavar="ID", help="base LLM (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--memory", type=Path, metavar="DIR", help="weights of the memory model (default: the shipped)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help=f"folder with {gate.LOCOMO}")
+    parser.add_argument("--lives", type=int, default=200, metavar="N", help="conversations (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the first life (default: %(default)s)")
+    parser.add_argument("--limit", type=int, metavar="N",
+                        help="at most N lives, prompts and repetitions: a quick look, not a result")
+    parser.add_argument("--tune-prompts", action="store_true",
+                        help="compare the baselines' prompts on validation lives instead")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Raises InputError for numbers out of range; returns the exit status."""
+    for option in ("lives", "limit"):
+        if (value := getattr(arguments, option)) is not None and value < 1:
+            raise InputError(f"--{option} is {value}; give 1 or more.")
+    if arguments.seed < 0:
+        raise InputError(f"--seed is {arguments.seed}; give 0 or more.")
+    settings = common.Settings(lives=arguments.lives, seed=arguments.seed, limit=arguments.limit, data=arguments.data)
+    world = common.World.load(arguments.base, arguments.device, arguments.memory)
+    if arguments.tune_prompts:
+        return _finish("prompts", tune.run, world, replace(settings, split="val"), arguments.json)
+    for name in BENCHES if arguments.name == "all" else [arguments.name]:
+        path = arguments.json
+        if path and arguments.name == "all":
+            path = path.with_name(f"{path.stem}-{name}{path.suffix or '.json'}")
+        _finish(name, BENCHES[name], world, settings, path)
+    return 0
+
+
+def _finish(name: str, bench, world: common.World, settings: common.Settings, path: Path | None) -> int:
+    start = time.perf_counter()
+    results = bench(world, settings)
+    content = common.report(name, world, settings, results, time.perf_counter() - start)
+    print(common.table(results, f"{name}: {content['base']}, memory {content['memory']}, {content['seconds']} s"))
+    if settings.limited:
+        print(f"LIMITED to {settings.limit}: a quick look, not a result.")
+    if path:
+        common.write_json(path, content)
+        print(f"Written to {path}.")
+    return 0

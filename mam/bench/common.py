@@ -1,0 +1,220 @@
+"""What all benchmarks share: settings, a world (base and memory model), lives told to a space, results as JSON.
+
+A life reaches the memory as it would from a person: utterance by utterance through `Chat.observe`, both speakers.
+No benchmark hands the memory a label, a slot or the right evidence.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from .. import base as bases
+from .. import lives as generator
+from ..base import Base
+from ..errors import InputError
+from ..model import MemoryModel
+from ..space import Space
+from ..values import Turn
+
+MAX_TOKENS = 32  # of every reply, memory and baselines alike
+K = 8  # slots or sentences retrieved, memory and baselines alike
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a benchmark is run; stored with its results."""
+
+    lives: int = 200
+    seed: int = 0  # life i has seed `seed + i`
+    split: str = "test"  # held-out kinds of fact, phrasings and values
+    sessions: int = 3
+    facts: int = 24
+    limit: int | None = None  # at most so many lives, prompts and repetitions: a quick look, not a result
+    data: Path | None = None  # folder with locomo_dev.json.gz
+
+    @property
+    def limited(self) -> bool:
+        return self.limit is not None
+
+    def capped(self, count: int) -> int:
+        return count if self.limit is None else min(count, self.limit)
+
+
+@dataclass(frozen=True)
+class World:
+    """The two networks, loaded once and shared by every space of a run."""
+
+    base: Base
+    memory: MemoryModel
+
+    @classmethod
+    def load(cls, base: str = "smollm2-135m", device: str = "auto", weights: Path | None = None) -> World:
+        return cls(bases.load(base, device), MemoryModel.load(weights))
+
+    @contextmanager
+    def space(self) -> Iterator[Space]:
+        """An empty space in a temporary folder that is gone afterwards."""
+        folder = Path(tempfile.mkdtemp(prefix="mam-bench-"))
+        space = Space(folder, base=self.base, memory=self.memory)
+        try:
+            yield space
+        finally:
+            space.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def told(self, life: generator.Life) -> Iterator[Space]:
+        """A space to which this life was told, session by session."""
+        with self.space() as space:
+            tell(space, life)
+            yield space
+
+
+def tell(space: Space, life: generator.Life) -> None:
+    """Every utterance of every session through the ordinary write path, half a minute apart."""
+    for number, session in enumerate(life.sessions, 1):
+        chat = space.session(f"session {number}")
+        at = session.started
+        for utterance in session.utterances:
+            chat.observe(utterance.text, speaker=utterance.speaker, at=at)
+            at += timedelta(seconds=30)
+
+
+def ask(space: Space, question: str) -> Turn:
+    """The question in a fresh session, greedily: no earlier question or answer is in sight."""
+    return space.session().send(question, max_tokens=MAX_TOKENS, temperature=0.0)
+
+
+def lives(settings: Settings, what: str = "lives") -> Iterator[generator.Life]:
+    """The lives of a run, with a progress bar."""
+    for number in tqdm(range(settings.capped(settings.lives)), desc=what, unit="life", dynamic_ncols=True):
+        yield life(settings, settings.seed + number)
+
+
+def life(settings: Settings, seed: int) -> generator.Life:
+    return generator.life(seed, settings.split, sessions=settings.sessions, facts=settings.facts)
+
+
+def chosen_questions(life: generator.Life) -> list[generator.Question]:
+    """Six questions of a life: three about one fact (one of them a date), one over several, one updated, one unknown.
+
+    Fewer where the life has none of a kind.
+    """
+    draw = random.Random(life.seed)
+
+    def some(count: int, *types: str) -> list[generator.Question]:
+        pool = [question for question in life.questions if question.type in types]
+        return draw.sample(pool, min(count, len(pool)))
+
+    dates = some(1, "date")
+    return [*some(3 - len(dates), "single"), *dates, *some(1, "list", "hop"), *some(1, "updated"), *some(1, "unknown")]
+
+
+def machine(base: Base) -> dict:
+    """What the figures were measured on."""
+    return {
+        "cpu": _cpu(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else base.device.type,
+        "dtype": str(base.dtype).removeprefix("torch."),
+    }
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def report(name: str, world: World, settings: Settings, results: dict, seconds: float) -> dict:
+    """The JSON of a run."""
+    return {
+        "name": name, "base": world.base.id, "memory": world.memory.fingerprint, "results": results,
+        "machine": machine(world.base), "seconds": round(seconds, 1),
+        "settings": {**asdict(settings), "data": settings.data and settings.data.name, "limited": settings.limited},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Beside the target first, then renamed: a reader never sees half a file, an old result survives a full disk."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8") as file:
+            json.dump(content, file, indent=2, ensure_ascii=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(f"The results could not be written to {path} ({error.strerror}); "
+                         "choose another file with --json.") from error
+
+
+def table(results: dict, title: str = "") -> str:
+    """Nested results as aligned lines, "a.b.c   0.97"."""
+    rows = list(_flat(results))
+    width = max((len(name) for name, _ in rows), default=0)
+    lines = [f"{name:<{width}}  {_shown(value)}" for name, value in rows]
+    return "\n".join([title, "-" * max(len(title), width), *lines] if title else lines)
+
+
+def _flat(results: dict, before: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in results.items():
+        if isinstance(value, dict) and not {"median", "p95"} <= value.keys():
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{value['median']:>10} median  {value['p95']:>10} p95  ({value['n']} times)"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "not measured" if value is None else str(value)
+
+
+class Clock:
+    """Seconds by part of a benchmark, so that its cost can be planned."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+    def rounded(self) -> dict[str, float]:
+        return {part: round(seconds, 1) for part, seconds in self.seconds.items()}
+
+
+def by_type(outcomes: Sequence[tuple[str, bool]]) -> dict[str, float | None]:
+    """Share right by type of question, in the order of first appearance."""
+    from .scoring import share
+
+    return {kind: share(right for other, right in outcomes if other == kind)
+            for kind in dict.fromkeys(kind for kind, _ in outcomes)}

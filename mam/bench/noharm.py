@@ -1,0 +1,92 @@
+"""noharm: a full memory must not disturb ordinary talk, and must say so when it does not hold the answer.
+
+Part one asks general prompts beside some 200 slots about a person and compares with the base alone, token for token.
+Part two asks lives for what was never said (near misses included) and for what was.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from .. import lives as generator
+from ..lives import Question
+from ..space import Space
+from ..values import Turn
+from . import common
+from .recall import ONE
+from .scoring import contains_all, share, untold
+
+PROMPTS = 300
+UNKNOWN = 300
+SLOTS = 200
+
+
+@contextmanager
+def crowded(world: common.World, settings: common.Settings) -> Iterator[Space]:
+    """A space with at least 200 active slots: a long life, and more of it where the gate kept too little."""
+    wanted, facts = settings.capped(SLOTS), settings.capped(SLOTS + 20)
+    with world.space() as space:
+        for seed in range(settings.seed, settings.seed + 10):
+            common.tell(space, generator.life(seed, settings.split, sessions=settings.sessions * 3, facts=facts))
+            if len(space.slots()) >= wanted:
+                break
+        yield space
+
+
+def alone(world: common.World, prompt: str) -> list[int]:
+    """Token ids that the base says by itself."""
+    ids = world.base.prompt([{"role": "user", "content": prompt}])
+    return list(world.base.generate(ids, max_tokens=common.MAX_TOKENS))
+
+
+def identical(world: common.World, turn: Turn, prompt: str) -> bool:
+    ids = [token for token in alone(world, prompt) if token not in world.base.stop_ids]
+    return turn.reply.strip() == world.base.decode(ids).strip()
+
+
+def general(world: common.World, settings: common.Settings) -> dict:
+    prompts = generator.general_prompts(settings.split)
+    random.Random(settings.seed).shuffle(prompts)
+    untouched, same = [], []
+    with crowded(world, settings) as space:
+        slots = len(space.slots())
+        for prompt in tqdm(prompts[:settings.capped(PROMPTS)], desc="noharm: general", dynamic_ncols=True):
+            turn = common.ask(space, prompt)
+            untouched.append(not turn.abstained and not any(read.given for read in turn.reads))
+            if untouched[-1]:
+                same.append(identical(world, turn, prompt))
+    return {"nothing_read": share(untouched), "identical": share(same), "prompts": len(untouched), "slots": slots}
+
+
+def answerable(life: generator.Life, count: int) -> list[Question]:
+    pool = [question for question in life.questions if question.type in ONE]
+    return random.Random(life.seed).sample(pool, min(count, len(pool)))
+
+
+def personal(world: common.World, settings: common.Settings) -> dict:
+    """Shares over questions about what was never said, and over as many about what was."""
+    abstained, invented, refused, wrong = [], [], [], []
+    wanted = settings.capped(UNKNOWN)
+    for life in common.lives(settings, "noharm: personal"):
+        unknown = [question for question in life.questions if question.type == "unknown"]
+        with world.told(life) as space:
+            for question in unknown:
+                turn = common.ask(space, question.text)
+                abstained.append(turn.abstained)
+                invented.append(not turn.abstained and not untold(turn.reply))
+            for question in answerable(life, len(unknown)):
+                turn = common.ask(space, question.text)
+                refused.append(turn.abstained)
+                wrong.append(not turn.abstained and not contains_all(turn.reply, question.values))
+        if len(abstained) >= wanted:
+            break
+    return {"abstained": share(abstained), "hallucinated": share(invented), "false_abstained": share(refused),
+            "answered_wrong": share(wrong), "unknown_questions": len(abstained), "answerable_questions": len(refused)}
+
+
+def run(world: common.World, settings: common.Settings) -> dict:
+    return {**general(world, settings), **personal(world, settings)}

@@ -1,0 +1,96 @@
+"""What a prompt with notes can look like: the forms among which each baseline gets the best one.
+
+A form turns notes (strings) and a question into the messages that the base's chat template gets. The forms differ
+in where the notes stand, in their order, in the instruction, and in whether two worked examples come first; which
+one a baseline uses was chosen on validation lives by `--tune-prompts` (see CHOSEN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+Messages = list[dict[str, str]]
+Form = Callable[[Sequence[str], str], Messages]
+
+BRIEF = "Answer briefly from the notes."
+EXAMPLES = (
+    (("[3 May 2025] My landlord is called Mr. Ferris.", "[9 May 2025] I keep two rabbits in the garden.",
+      "[9 May 2025] It has been raining all week."),
+     "Which animals do I keep?", "You keep two rabbits."),
+    (("[1 June 2025] I moved to Utrecht in the spring.", "[4 June 2025] My aunt Rose plays the cello.",
+      "[8 June 2025] I am a bit tired today."),
+     "Where do I live?", "You live in Utrecht."),
+)
+
+
+def _user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def _listed(notes: Sequence[str]) -> str:
+    return "\n".join(f"- {note}" for note in notes)
+
+
+def in_system(notes: Sequence[str], question: str) -> Messages:
+    system = f"You are a helpful assistant. This is what the user told you earlier:\n{_listed(notes)}"
+    return [{"role": "system", "content": system}, _user(question)]
+
+
+def in_system_brief(notes: Sequence[str], question: str) -> Messages:
+    system = (f"You answer questions about the user from these notes of what the user said.\n{_listed(notes)}\n"
+              f"{BRIEF}")
+    return [{"role": "system", "content": system}, _user(question)]
+
+
+def in_user(notes: Sequence[str], question: str) -> Messages:
+    return [_user(f"Notes of what I told you:\n{_listed(notes)}\n\n{BRIEF}\nQuestion: {question}")]
+
+
+def in_user_first(notes: Sequence[str], question: str) -> Messages:
+    """The question on both sides of the notes, so that the base knows what to look for."""
+    return [_user(f"{question}\n\nNotes of what I told you:\n{_listed(notes)}\n\n{BRIEF} {question}")]
+
+
+def copying(notes: Sequence[str], question: str) -> Messages:
+    """A small base copies better than it rephrases."""
+    return [_user(f"Here are notes:\n{_listed(notes)}\n\nWhich of the notes answers this question? "
+                  f"Write that note out.\nQuestion: {question}")]
+
+
+def two_shot(notes: Sequence[str], question: str) -> Messages:
+    messages: Messages = []
+    for example, asked, answer in EXAMPLES:
+        messages += [*in_user(example, asked), {"role": "assistant", "content": answer}]
+    return [*messages, *in_user(notes, question)]
+
+
+def two_shot_system(notes: Sequence[str], question: str) -> Messages:
+    messages: Messages = [{"role": "system", "content": f"You answer questions from notes. {BRIEF}"}]
+    for example, asked, answer in EXAMPLES:
+        messages += [_user(f"{_listed(example)}\n\n{asked}"), {"role": "assistant", "content": answer}]
+    return [*messages, _user(f"{_listed(notes)}\n\n{question}")]
+
+
+def two_shot_copying(notes: Sequence[str], question: str) -> Messages:
+    """Worked examples that answer by repeating the right note word for word."""
+    messages: Messages = []
+    for (example, asked, _), right in zip(EXAMPLES, (1, 0), strict=True):
+        messages += [*in_user(example, asked), {"role": "assistant", "content": example[right].split("] ")[1]}]
+    return [*messages, *in_user(notes, question)]
+
+
+def bare(notes: Sequence[str], question: str) -> Messages:
+    """No notes at all: what the base says by itself."""
+    return [_user(question)]
+
+
+FORMS: dict[str, Form] = {form.__name__: form for form in (
+    in_system, in_system_brief, in_user, in_user_first, copying, two_shot, two_shot_system, two_shot_copying)}
+ORDERS = ("best_first", "best_last")  # where the most relevant note stands; histories keep their order of time
+
+# baseline -> (form, order, share right on validation lives); chosen by `python -m mam bench recall --tune-prompts`
+CHOSEN: dict[str, tuple[str, str, float | None]] = {
+    "prompt_bm25": ("two_shot", "best_last", None),
+    "prompt_minilm": ("two_shot", "best_last", None),
+    "full_context": ("in_user", "time", None),
+}

@@ -1,0 +1,99 @@
+"""recall: told in three sessions among small talk, asked in a later one; does the reply contain the value?
+
+Memory answers through `Chat.send` as for any user. The baselines are the same frozen base with the best prompt that
+was found for each of them and the same budget of eight retrieved items, or the whole history.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .. import fetch
+from ..lives import Fact, Life, Question
+from ..values import Slot, Turn
+from . import baselines, common, prompts
+from .scoring import contains, contains_all, contains_any, share, untold
+
+BASELINES = ("prompt_bm25", "prompt_minilm", "full_context", "none")
+ONE = ("single", "date")  # the headline: questions that one fact answers
+SEVERAL = ("list", "hop")
+
+
+def right(question: Question, reply: str, abstained: bool = False) -> bool:
+    """All values, no stale one; for an unknown, saying so."""
+    if question.type == "unknown":
+        return abstained or untold(reply)
+    return contains_all(reply, question.values) and not contains_any(reply, question.stale)
+
+
+@dataclass
+class Tally:
+    """Outcomes of one condition."""
+
+    outcomes: list[tuple[str, bool]] = field(default_factory=list)
+
+    def add(self, question: Question, reply: str, abstained: bool = False) -> None:
+        self.outcomes.append((question.type, right(question, reply, abstained)))
+
+    def share(self, *types: str) -> float | None:
+        return share(ok for kind, ok in self.outcomes if kind in types)
+
+    def summary(self) -> dict:
+        return {"one_fact": self.share(*ONE), "several_facts": self.share(*SEVERAL),
+                "by_type": common.by_type(self.outcomes)}
+
+
+def holds(slot: Slot, fact: Fact) -> bool:
+    return contains(slot.text, fact.value)
+
+
+def evidence(life: Life, question: Question) -> list[Fact]:
+    return [life.facts[i] for i in question.evidence]
+
+
+def hit(turn: Turn, facts: list[Fact]) -> bool:
+    """Whether every fact the answer needs is among the slots that were handed to the base."""
+    given = [read.slot for read in turn.reads if read.given]
+    return all(any(holds(slot, fact) for slot in given) for fact in facts)
+
+
+def run(world: common.World, settings: common.Settings) -> dict:
+    clock, memory, others = common.Clock(), Tally(), {name: Tally() for name in BASELINES}
+    hits: list[tuple[str, bool]] = []
+    written: list[bool] = []
+    with clock("load_encoder"):
+        minilm = baselines.MiniLM(fetch.encoder())
+    for life in common.lives(settings, "recall"):
+        questions = common.chosen_questions(life)
+        with world.space() as space:
+            with clock("tell"):
+                common.tell(space, life)
+            slots = space.slots()
+            with clock("memory"):
+                turns = [common.ask(space, question.text) for question in questions]
+        for question, turn in zip(questions, turns, strict=True):
+            memory.add(question, turn.reply, turn.abstained)
+            if facts := evidence(life, question):
+                hits.append((question.type, hit(turn, facts)))
+                written += [any(holds(slot, fact) for slot in slots) for fact in facts]
+        with clock("retrieve"):
+            lists = baselines.message_lists(life, [q.text for q in questions], BASELINES, minilm, common.K)
+        for name in BASELINES:
+            with clock(name):
+                replies = baselines.answers(world.base, lists[name], common.MAX_TOKENS)
+            for question, reply in zip(questions, replies, strict=True):
+                others[name].add(question, reply)
+    return _results(memory, others, hits, written, clock)
+
+
+def _results(memory: Tally, others: dict[str, Tally], hits: list, written: list, clock: common.Clock) -> dict:
+    return {
+        "memory": memory.share(*ONE), "memory_date": memory.share("date"), "multi_slot": memory.share(*SEVERAL),
+        **{name: tally.share(*ONE) for name, tally in others.items()},
+        "reader_hit": share(ok for _, ok in hits), "written": share(written),
+        "memory_details": {**memory.summary(), "reader_hit_by_type": common.by_type(hits)},
+        "baseline_details": {name: tally.summary() for name, tally in others.items()},
+        "baseline_prompts": {name: {"form": form, "order": order, "validation": score}
+                             for name, (form, order, score) in prompts.CHOSEN.items()},
+        "questions": len(memory.outcomes), "seconds_by_part": clock.rounded(),
+    }
