@@ -1,0 +1,257 @@
+"""The token loop: ids in, ids out, one at a time.
+
+Knows only token ids, a causal model of transformers, a key/value cache and, optionally, a Prepared memory. Does
+not know text (except to turn ids back into it), slots, readers or chats. Last step of a turn: the integrator
+prepares the memory, this loop lets the frozen base speak.
+
+Without a memory the loop gives the model exactly what `transformers.generate` gives it, so that "nothing read"
+is the base alone, token for token. With one, the memory's columns stand before the chat in every layer's cache:
+
+    cache columns   [ prefix and slot blocks: m | chat tokens: 0, 1, 2 ... ]
+    added to logits [ bias (log read weight)  | 0 where not later, hidden otherwise ]
+    rotary position [ already applied         | start, start + 1, ... ]
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from mam.errors import InputError, WeightsError
+
+
+@dataclass
+class Prepared:
+    """A memory as the token loop sees it, for one generation."""
+
+    keys: list[Tensor]  # per layer (1, kv_heads, m, head_dim): prefix and slot blocks, rotary already applied
+    values: list[Tensor]  # per layer (1, kv_heads, m, head_dim)
+    bias: Tensor  # (m,) float32: log read weight, added to every chat token's attention logits on that column
+    start: int  # rotary position of the first chat token
+    active: Callable[[], AbstractContextManager] = nullcontext  # switches the low-rank adapters on for one forward
+
+
+class Layer(DynamicLayer):
+    """One layer's keys and values in buffers allocated once; a step writes its row and returns a view.
+
+    transformers' own layer concatenates, which copies the whole cache for every token. With a sliding `window`
+    the view ends at the last window - 1 tokens before the new ones, as in transformers; memory columns
+    (`memory` of them, put there by `remember`) are outside the window, so then everything is returned and the
+    mask hides what is too old.
+    """
+
+    def __init__(self, capacity: int, window: int | None = None):
+        super().__init__()
+        self.capacity, self.window = capacity, window
+        self.is_sliding = window is not None
+        self.filled = self.memory = 0
+
+    def lazy_initialization(self, keys: Tensor, values: Tensor) -> None:
+        self.dtype, self.device = keys.dtype, keys.device
+        self.keys = keys.new_empty(*keys.shape[:-2], self.capacity, keys.shape[-1])
+        self.values = values.new_empty(*values.shape[:-2], self.capacity, values.shape[-1])
+        self.is_initialized = True
+
+    def remember(self, keys: Tensor, values: Tensor) -> None:
+        self.update(keys, values)
+        self.memory = self.filled
+
+    def update(self, keys: Tensor, values: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(keys, values)
+        new = keys.shape[-2]
+        end = self.filled + new
+        self.keys[:, :, self.filled : end] = keys
+        self.values[:, :, self.filled : end] = values
+        _, first = self.get_mask_sizes(new)
+        self.filled = end
+        return self.keys[:, :, first:end], self.values[:, :, first:end]
+
+    def get_seq_length(self) -> int:
+        return self.filled
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        first = 0 if self.window is None or self.memory else max(self.filled - self.window + 1, 0)
+        return self.filled + query_length - first, first
+
+
+def new_cache(model: PreTrainedModel, capacity: int) -> DynamicCache:
+    """An empty cache for `capacity` columns: preallocated where the layer is plain or sliding attention.
+
+    Other kinds of layer (recurrent, convolutional, shared ...) keep what transformers makes for them.
+    """
+    cache = DynamicCache(config=model.config)
+    for number, layer in enumerate(cache.layers):
+        if type(layer) is DynamicLayer:
+            cache.layers[number] = Layer(capacity)
+        elif type(layer) is DynamicSlidingWindowLayer:
+            cache.layers[number] = Layer(capacity, layer.sliding_window)
+    return cache
+
+
+class Pass:
+    """Forward passes over one growing sequence: its cache and, with a memory, masks and positions.
+
+    `step(ids)` returns the logits (1, vocab) after the last id; `every=True` those after each: (1, n, vocab).
+    Raises WeightsError when the memory was prepared for another base.
+    """
+
+    def __init__(self, model: PreTrainedModel, capacity: int, memory: Prepared | None = None):
+        self.model, self.memory, self.length = model, memory, 0
+        columns = memory.bias.shape[0] if memory else 0
+        self.cache = new_cache(model, columns + capacity)
+        self.device = model.get_input_embeddings().weight.device
+        self.windows: dict[str, int | None] = {}
+        if memory:
+            self._remember(memory, columns, capacity)
+
+    def step(self, ids: list[int], every: bool = False) -> Tensor:
+        new = torch.tensor([ids], device=self.device)
+        with self.memory.active() if self.memory else nullcontext():
+            out = self.model(
+                input_ids=new,
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=0 if every else 1,
+                **self._chat(len(ids)),
+            )
+        self.length += len(ids)
+        return out.logits if every else out.logits[:, -1]
+
+    def _remember(self, memory: Prepared, columns: int, capacity: int) -> None:
+        layers = self.cache.layers
+        if len(layers) != len(memory.keys) or not all(isinstance(layer, Layer) for layer in layers):
+            raise WeightsError("This memory was prepared for another base; attach it to this one first.")
+        dtype = self.model.dtype
+        for layer, keys, values in zip(layers, memory.keys, memory.values, strict=True):
+            layer.remember(keys.to(self.device, dtype), values.to(self.device, dtype))
+        self.row = torch.zeros(columns + capacity, dtype=dtype, device=self.device)
+        self.row[:columns] = memory.bias
+        kinds = getattr(self.model.config.get_text_config(decoder=True), "layer_types", None) or ["full_attention"]
+        self.windows = {kind: layer.window for kind, layer in zip(kinds, layers, strict=False)}
+
+    def _chat(self, new: int) -> dict:
+        """Positions and masks for `new` chat tokens; without a memory transformers makes its own."""
+        memory = self.memory
+        if memory is None:
+            return {}
+        first = memory.start + self.length
+        positions = torch.arange(first, first + new, device=self.device)[None]
+        masks = {kind: self._mask(new, window) for kind, window in self.windows.items()}
+        # bases whose layers differ take a mask per kind of layer, all others one mask
+        return {"position_ids": positions, "attention_mask": masks if len(masks) > 1 else next(iter(masks.values()))}
+
+    def _mask(self, new: int, window: int | None) -> Tensor:
+        """(1, 1, new, columns + chat) added to the attention logits."""
+        columns, end = self.memory.bias.shape[0], self.length + new
+        row = self.row[: columns + end]
+        if new == 1 and (window is None or end <= window):
+            return row[None, None, None]
+        hidden = torch.finfo(row.dtype).min
+        query = torch.arange(self.length, end, device=self.device)[:, None]
+        key = torch.arange(end, device=self.device)
+        unseen = (key > query) if window is None else (key > query) | (key <= query - window)
+        chat = torch.zeros(new, end, dtype=row.dtype, device=self.device).masked_fill(unseen, hidden)
+        return torch.cat([row[:columns].expand(new, -1), chat], dim=1)[None, None]
+
+
+@torch.inference_mode()
+def generate(
+    model: PreTrainedModel,
+    ids: list[int],
+    *,
+    context: int,
+    stop_ids: frozenset[int] = frozenset(),
+    max_tokens: int = 128,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int | None = None,
+    stop: threading.Event | None = None,
+    memory: Prepared | None = None,
+) -> Iterator[int]:
+    """Yield the tokens that follow `ids`, until one of `stop_ids` (not yielded), `max_tokens` or a full context.
+
+    `temperature` 0 is greedy; above, samples are drawn from the smallest set of tokens that holds `top_p` of the
+    probability, the same ones for the same `seed`. `stop` is looked at before every forward pass: once it is set
+    nothing is computed any more. Raises InputError for an empty or too long prompt and values out of range.
+    """
+    first = memory.start if memory else 0
+    check(ids, context - first, max_tokens, temperature, top_p)
+    room = min(max_tokens, context - first - len(ids))
+    sample = _sampler(temperature, top_p, seed)
+    forward, new = Pass(model, len(ids) + room, memory), ids
+    for _ in range(room):
+        if stop is not None and stop.is_set():
+            return
+        token = sample(forward.step(new))
+        if token in stop_ids:
+            return
+        yield token
+        new = [token]
+
+
+@torch.inference_mode()
+def forward(model: PreTrainedModel, ids: list[int], memory: Prepared | None = None) -> Tensor:
+    """Teacher-forced: the logits (1, n, vocab) after each of the n `ids`, with the memory if there is one."""
+    if not ids:
+        raise InputError("There is nothing to run: give at least one token.")
+    return Pass(model, len(ids), memory).step(list(ids), every=True)
+
+
+def check(ids: list[int], context: int, max_tokens: int, temperature: float, top_p: float) -> None:
+    """Raise InputError, with what to do, for values that the loop cannot work with."""
+    if not ids:
+        raise InputError("The prompt is empty; write something first.")
+    if len(ids) >= context:
+        raise InputError(f"The prompt has {len(ids)} tokens, the base reads fewer than {context}; shorten it.")
+    if max_tokens < 1:
+        raise InputError(f"max_tokens is {max_tokens}; it must be at least 1.")
+    if not 0 <= temperature < float("inf"):
+        raise InputError(f"temperature is {temperature}; it must be 0 (greedy) or above.")
+    if not 0 < top_p <= 1:
+        raise InputError(f"top_p is {top_p}; it must be above 0 and at most 1.")
+
+
+def _sampler(temperature: float, top_p: float, seed: int | None) -> Callable[[Tensor], int]:
+    if temperature == 0:
+        return lambda logits: int(logits.argmax(-1))
+    random = torch.Generator()  # on the CPU, so that a seed means the same on every device
+    random.manual_seed(seed) if seed is not None else random.seed()
+
+    def sample(logits: Tensor) -> int:
+        chances, order = (logits[0].float().cpu() / temperature).softmax(-1).sort(descending=True, stable=True)
+        before = chances.cumsum(0) - chances  # the likeliest token always stays
+        chances = chances.masked_fill(before >= top_p, 0)
+        return int(order[torch.multinomial(chances, 1, generator=random)])
+
+    return sample
+
+
+def text_stream(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> Iterator[str]:
+    """The text of `ids` as it comes, in pieces that join to the whole; a character split over tokens comes whole.
+
+    Only the tokens since the last break are decoded again, and always together with those of the piece before,
+    because some tokenizers drop the space of the first token.
+    """
+    done: list[int] = []  # tokens of the piece before, whose text is out already
+    fresh: list[int] = []
+    for token in ids:
+        fresh.append(token)
+        piece = _after(tokenizer, done, fresh)
+        if piece and not piece.endswith("\ufffd"):
+            yield piece
+            done, fresh = fresh, []
+    if fresh and (piece := _after(tokenizer, done, fresh)):
+        yield piece
+
+
+def _after(tokenizer: PreTrainedTokenizerBase, done: list[int], fresh: list[int]) -> str:
+    before = tokenizer.decode(done, skip_special_tokens=True)
+    return tokenizer.decode(done + fresh, skip_special_tokens=True)[len(before) :]
