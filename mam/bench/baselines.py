@@ -15,9 +15,9 @@ import Stemmer
 import torch
 from transformers import AutoModel, AutoTokenizer, DynamicCache
 
-from ..base import Base
-from ..lives import Life
-from . import prompts
+from mam.base import Base
+from mam.bench import prompts
+from mam.lives import Life
 
 
 def day(moment) -> str:

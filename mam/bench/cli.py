@@ -1,4 +1,4 @@
-"""`python -m mam bench NAME --json FILE`: arguments, the order of things, a table on stdout. Measures nothing itself."""
+"""`python -m mam bench NAME --json FILE`: arguments, a table on stdout. Measures nothing itself."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import InputError
-from . import common, edit, gate, latency, noharm, recall, tune
+from mam.bench import common, edit, gate, latency, noharm, recall, tune
+from mam.errors import InputError
 
 BENCHES = {"recall": recall.run, "edit": edit.run, "noharm": noharm.run, "gate": gate.run, "latency": latency.run}
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory", type=Path, metavar="DIR", help="weights of the memory model (default: the shipped)")
     parser.add_argument("--data", type=Path, metavar="DIR", help=f"folder with {gate.LOCOMO}")
     parser.add_argument("--lives", type=int, default=200, metavar="N", help="conversations (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the first life (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the first life (%(default)s)")
     parser.add_argument("--limit", type=int, metavar="N",
                         help="at most N lives, prompts and repetitions: a quick look, not a result")
     parser.add_argument("--tune-prompts", action="store_true",

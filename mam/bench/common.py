@@ -20,15 +20,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import torch
+from mam.model import MemoryModel
+from mam.space import Space
 from tqdm import tqdm
 
-from .. import base as bases
-from .. import lives as generator
-from ..base import Base
-from ..errors import InputError
-from ..model import MemoryModel
-from ..space import Space
-from ..values import Turn
+from mam import base as bases
+from mam import lives as generator
+from mam.base import Base
+from mam.bench.scoring import share
+from mam.errors import InputError
+from mam.values import Turn
 
 MAX_TOKENS = 32  # of every reply, memory and baselines alike
 K = 8  # slots or sentences retrieved, memory and baselines alike
@@ -214,7 +215,5 @@ class Clock:
 
 def by_type(outcomes: Sequence[tuple[str, bool]]) -> dict[str, float | None]:
     """Share right by type of question, in the order of first appearance."""
-    from .scoring import share
-
     return {kind: share(right for other, right in outcomes if other == kind)
             for kind in dict.fromkeys(kind for kind, _ in outcomes)}

@@ -11,12 +11,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from .. import lives as generator
-from ..lives import Fact, Life, Question
-from ..space import Space
-from ..values import Slot
-from . import common
-from .scoring import contains, contains_all, contains_any, share, untold
+from mam.space import Space
+
+from mam import lives as generator
+from mam.bench import common
+from mam.bench.scoring import contains, contains_all, contains_any, share, untold
+from mam.lives import Fact, Life, Question
+from mam.values import Slot
 
 EDITS = DELETES = UPDATES = 2  # per life
 POOL = 60  # lives whose values serve as new ones

@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from mam.candidates import split
+from mam.model import MemoryModel
 from tqdm import tqdm
 
-from ..candidates import split
-from ..errors import InputError
-from ..lives import Life, Sentence, Utterance
-from ..model import MemoryModel
-from ..values import Candidate
-from . import common
-from .scoring import auc, f1, share
+from mam.bench import common
+from mam.bench.scoring import auc, f1, share
+from mam.errors import InputError
+from mam.lives import Life, Sentence, Utterance
+from mam.values import Candidate
 
 LOCOMO = "locomo_dev.json.gz"
 LOCOMO_TIME = "%I:%M %p on %d %B, %Y"

@@ -10,15 +10,15 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mam.space import Space
 from tqdm import tqdm
 
-from .. import lives as generator
-from ..lives import Question
-from ..space import Space
-from ..values import Turn
-from . import common
-from .recall import ONE
-from .scoring import contains_all, share, untold
+from mam import lives as generator
+from mam.bench import common
+from mam.bench.recall import ONE
+from mam.bench.scoring import contains_all, share, untold
+from mam.lives import Question
+from mam.values import Turn
 
 PROMPTS = 300
 UNKNOWN = 300

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .. import fetch
-from ..lives import Fact, Life, Question
-from ..values import Slot, Turn
-from . import baselines, common, prompts
-from .scoring import contains, contains_all, contains_any, share, untold
+from mam import fetch
+from mam.bench import baselines, common, prompts
+from mam.bench.scoring import contains, contains_all, contains_any, share, untold
+from mam.lives import Fact, Life, Question
+from mam.values import Slot, Turn
 
 BASELINES = ("prompt_bm25", "prompt_minilm", "full_context", "none")
 ONE = ("single", "date")  # the headline: questions that one fact answers

@@ -25,8 +25,8 @@ _UNTOLD = re.compile(
     r"\b(?:have not|haven t|did not|didn t|never|not been|wasn t|weren t|was not) (?:been )?(?:told|tell|said|say|"
     r"mention(?:ed)?|provided?|given?|shared?|specif(?:y|ied))\b"
     r"|\bnot (?:mentioned|stated|specified|provided|given|in the notes|listed|included)\b"
-    r"|\b(?:do not|don t|does not|doesn t|did not|didn t) (?:know|have (?:any |that |this |access|enough|personal|the )|"
-    r"say|mention|contain|specify|recall|remember)"
+    r"|\b(?:do not|don t|does not|doesn t|did not|didn t) (?:know|have (?:any |that |this |access|enough|personal|the )"
+    r"|say|mention|contain|specify|recall|remember)"
     r"|\bno (?:information|mention|record|notes?)\b|\bunknown\b|\bnot (?:sure|known)\b"
     r"|\b(?:cannot|can t|unable to) (?:answer|find|tell|provide|recall|determine)\b"
 )
@@ -81,11 +81,9 @@ def auc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
     """Probability that a positive scores above a negative, ties counting half (Mann-Whitney U / n m)."""
     if not len(positive) or not len(negative):
         return None
-    from scipy.stats import rankdata
-
-    ranks = rankdata(np.concatenate([positive, negative]))
-    n, m = len(positive), len(negative)
-    return round(float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m)), 4)
+    below = np.sort(negative)
+    wins = np.searchsorted(below, positive, side="left") + np.searchsorted(below, positive, side="right")
+    return round(float(wins.mean() / (2 * len(below))), 4)
 
 
 def spread(numbers: Sequence[float], scale: float = 1.0, digits: int = 4) -> dict[str, float | int]:

@@ -7,10 +7,10 @@ The winner and its score are recorded in `prompts.CHOSEN`; the test lives are ne
 
 from __future__ import annotations
 
-from .. import fetch
-from . import baselines, common, prompts
-from .recall import ONE, right
-from .scoring import share
+from mam import fetch
+from mam.bench import baselines, common, prompts
+from mam.bench.recall import ONE, right
+from mam.bench.scoring import share
 
 RETRIEVAL = ("prompt_bm25", "prompt_minilm")
 
