@@ -1,0 +1,173 @@
+"""Splits an utterance into candidates: the pieces that the write gate judges.
+
+First step of a turn. A piece is a sentence, or a clause where one sentence tells two things. It must be
+understandable alone, months later: a sentence that leans on another one ("He lives there.") keeps that one in its
+text, an answer keeps its question, and dates are worked out (see `dates`). It does not know what is worth keeping.
+
+Rules, not a parser: a parser would cost more than the whole turn. When in doubt a sentence stays whole.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+import sentencex
+
+from mam.dates import resolve
+from mam.values import USER, Candidate
+
+BACK = 3  # how many sentences back an antecedent is looked for
+CONTEXT = 400  # characters of what was said before that a candidate keeps
+
+# sentencex knows abbreviations; chat needs more ends: lines, "!!" before a small letter, a closing emoji.
+_END = re.compile(r"\n+|(?<=[!?])\s+|(?<=[\U0001F300-\U0001FAFF\u2600-\u27BF])\uFE0F?\s+(?=\w)")
+_BULLET = re.compile(r"(?:[-*•>#]+|\d{1,2}[.)])\s+")
+
+_VERB = (
+    r"(?:(?:is|are|was|were|am|has|have|had|do|does|did|can|will|would|could|should|must|isn|aren|wasn|don|doesn|didn"
+    r"|won|can|live|work|love|like|hate|want|need|prefer|study|play|speak|own|use|know|think|hope|plan|feel|eat|drink"
+    r"|drive|go|went|got|get|met|saw|came|left|took|made|bought|ate|told|gave|lost|won|became|began|grew|moved|keep"
+    r"|kept|teach|taught|run|ran|broke|put|sold|said|just|also|really|never|always|usually|often|still|now|both)\b|['’])"
+)
+_VERB_OF_OTHER = (
+    r"(?:(?:is|was|has|had|does|did|can|will|would|could|should|must|isn|wasn|doesn|didn|won|went|got|met|came|left"
+    r"|took|made|bought|gave|lost|became|began|grew|just|also|really|never|always|usually|often|still|now"
+    r"|[a-z]{2,}(?:ed|[^s\W]s))\b|['’]s\s)"
+)
+_CLAUSE = re.compile(
+    rf"(?:\s*;\s+|,?\s+(?:and|but)\s+|,\s+(?:while|whereas)\s+)(?:also\s+|then\s+)?(?=(?P<right>"
+    rf"(?:I|we)(?:\s+{_VERB}|['’])|(?:my|our)\s+(?:[\w-]+\s+){{1,3}}?{_VERB_OF_OTHER}|(?-i:[A-Z])[\w-]+\s+{_VERB_OF_OTHER}))",
+    re.IGNORECASE,
+)
+_LEFT = re.compile(
+    rf"\b(?:I|we)(?:\s+\w+|['’])|\b(?:my|our|his|her|their|the)\s+(?:[\w-]+\s+){{1,3}}?{_VERB_OF_OTHER}"
+    rf"|(?-i:\b[A-Z])[\w-]+\s+{_VERB_OF_OTHER}|\b(?:he|she|it|they|there|that|this)(?:\s+\w+|['’])",
+    re.IGNORECASE,
+)
+_SUBORDINATE = re.compile(
+    r"\s*(?:when|if|because|since|after|before|although|though|while|whether|as|unless|until|once)\b", re.IGNORECASE
+)
+
+_PRONOUN = re.compile(
+    r"\b(?:he|she|they|him|her|them|his|hers|their|theirs|it|its|the other one|the others?)\b", re.IGNORECASE
+)
+_EMPTY_IT = re.compile(
+    r"\b(?:it|that)(?:['’]s|\s+is|\s+was|\s+will be|['’]ll be)?\s+(?:(?:so|very|really|too|getting)\s+)*(?:rain|snow"
+    r"|cold|hot|warm|late|early|dark|sunny|windy|nice to|good to|hard to|easy to|time|seems|takes|true that)\w*",
+    re.IGNORECASE,
+)
+_ANTECEDENT = re.compile(
+    r"\b(?:my|our|the|an?|this|some|two|three)\s+\w{2,}|(?<!^)(?<![.!?]\s)\b(?-i:(?!I\b)[A-Z])\w+", re.IGNORECASE
+)
+_NAME_FIRST = re.compile(
+    rf"\W*(?!(?:I|He|She|It|They|We|You|His|Her|Its|Their|That|This|There)\b)[A-Z]\w+\s+{_VERB_OF_OTHER}"
+)
+_PLACE = re.compile(
+    r"\b(?:live|lives|lived|work|works|worked|went|go|goes|been|moved|stay|stayed|was|were|is|are|from|grew up|born|met"
+    r"|it|him|her|them|study|studied|over|back|up|down|get|getting|got)\s+there\b|^\W*there,?\s+(?:he|she|we|i|they)\b",
+    re.IGNORECASE,
+)
+_THAT = re.compile(
+    r"^\W*(?:and\s+|but\s+|so\s+)?(?:that|this|those|these)(?:['’]s|\s+(?:is|was|are|were|will|would|made|makes|happened))\b"
+    r"|\b(?:like|love|hate|about|of|with|do|did|want|need|remember|for|called)\s+(?:that|this|those|these)\W*$"
+    r"|^\W*(?:one|both|neither|the (?:first|second) one)\s+(?:is|was|are|were|has|have|of)\b"
+    r"|^\W*(?:then|back then|since then|after that|before that|that day|at that time)\b|\b(?:since|until|back) then\b",
+    re.IGNORECASE,
+)
+_ANY_VERB = re.compile(
+    rf"\b(?:{_VERB}|I\b|\w+(?:n['’]t|['’](?:m|re|ve|ll))\b)|\b[a-z]{{3,}}(?:ed|ing)\b", re.IGNORECASE
+)
+
+
+def split(text: str, *, speaker: str = USER, now: datetime, context: str = "", earlier: str = "") -> list[Candidate]:
+    """The candidates of an utterance, in order; `said` is `text[span[0]:span[1]]`.
+
+    `now` is the speaker's own time: days are counted from it. `context` is what was said just before, usually
+    by the other side; if it ends in a question, a first fragment is kept as its answer. `earlier` is the speaker's own
+    previous message, where "he" or "there" in the first sentence may point.
+    """
+    before = [piece for piece, _ in _pieces(earlier)][-BACK:]
+    question = _last_question(context)
+    candidates: list[Candidate] = []
+    last = context[-CONTEXT:]
+    for said, start in _pieces(text):
+        alone = said
+        if not candidates and question and _is_fragment(said):
+            alone = f"{question} {said}"
+        elif _leans(said):
+            antecedent = next((piece for piece in reversed(before[-BACK:]) if _can_precede(piece)), "")
+            alone = f"{_ended(antecedent)} {said}" if antecedent else said
+        resolved, when = resolve(alone, now)
+        span = (start, start + len(said))
+        candidates.append(Candidate(resolved, said, span, speaker, context=last, when=when))
+        before.append(said)
+        last = said
+    return candidates
+
+
+def sentences(text: str) -> list[tuple[str, int]]:
+    """Sentences of a text with the character each starts at; bullets and blanks left out."""
+    found = []
+    for part in sentencex.get_sentence_boundaries("en", text):
+        start = part["start_index"]
+        for match in [*_END.finditer(part["text"]), None]:
+            end = part["end_index"] if match is None else part["start_index"] + match.start()
+            found += _trimmed(text, start, end)
+            start = end
+    return found
+
+
+def _trimmed(text: str, start: int, end: int) -> list[tuple[str, int]]:
+    while start < end and text[start].isspace():
+        start += 1
+    if bullet := _BULLET.match(text, start, end):
+        start = bullet.end()
+    said = text[start:end].rstrip()
+    return [(said, start)] if re.search(r"\w", said) else []
+
+
+def _pieces(text: str) -> list[tuple[str, int]]:
+    """Sentences, and the clauses of those that tell several things."""
+    return [piece for sentence, start in sentences(text) for piece in _clauses(sentence, start)]
+
+
+def _clauses(sentence: str, start: int) -> list[tuple[str, int]]:
+    if sentence.endswith("?") or _SUBORDINATE.match(sentence):
+        return [(sentence, start)]
+    cuts, begin = [], 0
+    for match in _CLAUSE.finditer(sentence):
+        if _LEFT.search(sentence, begin, match.start()):
+            cuts.append((begin, match.start()))
+            begin = match.end()
+    cuts.append((begin, len(sentence)))
+    return [(sentence[a:b], start + a) for a, b in cuts]
+
+
+def _leans(said: str) -> bool:
+    """Whether a sentence points at something said before it."""
+    plain = _EMPTY_IT.sub("", said)
+    pronoun = _PRONOUN.search(plain)
+    if pronoun and not (_ANTECEDENT.search(plain, 0, pronoun.start()) or _NAME_FIRST.match(plain)):
+        return True
+    return bool(_PLACE.search(plain) and not re.search(r"\b(?:in|at|to)\s+(?!be\b)\w+", plain)) or bool(
+        _THAT.search(plain)
+    )
+
+
+def _can_precede(piece: str) -> bool:
+    return not _leans(piece) and (len(piece.split()) > 2 or bool(_ANY_VERB.search(piece)))
+
+
+def _is_fragment(said: str) -> bool:
+    return len(said.split()) <= 8 and not _ANY_VERB.search(said) and not said.endswith("?")
+
+
+def _last_question(context: str) -> str:
+    found = sentences(context[-2000:])
+    return found[-1][0] if found and found[-1][0].endswith("?") else ""
+
+
+def _ended(sentence: str) -> str:
+    sentence = sentence.rstrip(",;: ")
+    return f"{sentence}." if sentence[-1:].isalnum() else sentence
