@@ -54,7 +54,7 @@ _PRONOUN = re.compile(
 )
 _EMPTY_IT = re.compile(
     r"\b(?:it|that)(?:['’]s|\s+is|\s+was|\s+will be|['’]ll be)?\s+(?:(?:so|very|really|too|getting)\s+)*(?:rain|snow"
-    r"|cold|hot|warm|late|early|dark|sunny|windy|nice to|good to|hard to|easy to|time|seems|takes|true that)\w*",
+    r"|cold|hot|warm|late|early|dark|sunny|windy|nice to|good to|hard to|easy to|time|seem|take|took|turn|look|feel|settled|true that|all |may be)\w*",
     re.IGNORECASE,
 )
 _ANTECEDENT = re.compile(
@@ -71,7 +71,7 @@ _PLACE = re.compile(
 _THAT = re.compile(
     r"^\W*(?:and\s+|but\s+|so\s+)?(?:that|this|those|these)(?:['’]s|\s+(?:is|was|are|were|will|would|made|makes|happened))\b"
     r"|\b(?:like|love|hate|about|of|with|do|did|want|need|remember|for|called)\s+(?:that|this|those|these)\W*$"
-    r"|^\W*(?:one|both|neither|the (?:first|second) one)\s+(?:is|was|are|were|has|have|of)\b"
+    r"|^\W*(?:one|both|neither|the (?:first|second) one)\s+(?:is|was|are|were|has|have|of them)\b"
     r"|^\W*(?:then|back then|since then|after that|before that|that day|at that time)\b|\b(?:since|until|back) then\b",
     re.IGNORECASE,
 )
