@@ -54,7 +54,8 @@ _PRONOUN = re.compile(
 )
 _EMPTY_IT = re.compile(
     r"\b(?:it|that)(?:['’]s|\s+is|\s+was|\s+will be|['’]ll be)?\s+(?:(?:so|very|really|too|getting)\s+)*(?:rain|snow"
-    r"|cold|hot|warm|late|early|dark|sunny|windy|nice to|good to|hard to|easy to|time|seem|take|took|turn|look|feel|settled|true that|all |may be)\w*",
+    r"|cold|hot|warm|late|early|dark|sunny|windy|nice to|good to|hard to|easy to"
+    r"|time|seem|take|took|turn|look|feel|settled|true that|all |may be)\w*",
     re.IGNORECASE,
 )
 _ANTECEDENT = re.compile(
