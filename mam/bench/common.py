@@ -67,15 +67,19 @@ class World:
         return cls(bases.load(base, device), MemoryModel.load(weights))
 
     @contextmanager
-    def space(self) -> Iterator[Space]:
-        """An empty space in a temporary folder that is gone afterwards."""
-        folder = Path(tempfile.mkdtemp(prefix="mam-bench-"))
+    def open(self, folder: Path) -> Iterator[Space]:
+        """The space in a folder."""
         space = Space(folder, base=self.base, memory=self.memory)
         try:
             yield space
         finally:
             space.close()
-            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def space(self) -> Iterator[Space]:
+        """An empty space in a temporary folder that is gone afterwards."""
+        with temporary() as folder, self.open(folder) as space:
+            yield space
 
     @contextmanager
     def told(self, life: generator.Life) -> Iterator[Space]:
@@ -85,14 +89,23 @@ class World:
             yield space
 
 
+@contextmanager
+def temporary() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="mam-bench-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def tell(space: Space, life: generator.Life) -> None:
-    """Every utterance of every session through the ordinary write path, half a minute apart."""
+    """Every utterance of every session through the ordinary write path, a minute apart."""
     for number, session in enumerate(life.sessions, 1):
         chat = space.session(f"session {number}")
         at = session.started
         for utterance in session.utterances:
             chat.observe(utterance.text, speaker=utterance.speaker, at=at)
-            at += timedelta(seconds=30)
+            at += timedelta(minutes=1)
 
 
 def ask(space: Space, question: str) -> Turn:

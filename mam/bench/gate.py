@@ -64,7 +64,7 @@ def talk(life: Life) -> Iterator[tuple[Utterance, list[Candidate]]]:
         before, at = "", session.started
         for utterance in session.utterances:
             yield utterance, split(utterance.text, speaker=utterance.speaker, now=at, context=before)
-            before, at = utterance.text, at + timedelta(seconds=30)
+            before, at = utterance.text, at + timedelta(minutes=1)
 
 
 def sentences(memory: MemoryModel, life: Life) -> Iterator[tuple[str, Sentence, bool]]:

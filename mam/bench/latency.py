@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import itertools
 import random
-import shutil
-import tempfile
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from mam.bench import baselines, common, prompts
 from mam.bench.scoring import spread
 from mam.space import Space
 from mam.store import Store, new_id
-from mam.values import Slot, Turn
+from mam.values import Slot
 
 SIZES = (0, 100, 10_000, 100_000)
 REPEATS = 30
@@ -71,9 +70,8 @@ def filler(count: int, settings: common.Settings) -> list[str]:
 @contextmanager
 def filled(world: common.World, life: generator.Life, texts: Sequence[str], keys: np.ndarray) -> Iterator[Space]:
     """A space that was told a life and holds `texts` beside it; the fillers are stored in one transaction."""
-    folder = Path(tempfile.mkdtemp(prefix="mam-bench-"))
-    try:
-        with world.space(folder) as space:
+    with common.temporary() as folder:
+        with world.open(folder) as space:
             if texts:
                 common.tell(space, life)
         store = Store(folder)
@@ -82,13 +80,11 @@ def filled(world: common.World, life: generator.Life, texts: Sequence[str], keys
                 slot = Slot(id=new_id(), text=text, said=text, speaker="user", told=datetime.now(UTC))
                 store.add_slot(slot, key, world.memory.fingerprint)
         store.close()
-        with world.space(folder) as space:
+        with world.open(folder) as space:
             yield space
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-# ---- one measurement -------------------------------------------------------------------------------------
+# ---- the base and its prompts, through the whole turn ----------------------------------------------------
 
 
 def prompted(world: common.World, times: Times, ids: Callable[[], list[int]]) -> None:
@@ -100,8 +96,8 @@ def prompted(world: common.World, times: Times, ids: Callable[[], list[int]]) ->
         times.add(start, stamps, len(stamps))
 
 
-def streamed(space: Space, question: str) -> tuple[Turn, float, list[float]]:
-    """A turn through the public API: (turn, when it started, when pieces of the reply came)."""
+def streamed(space: Space, question: str, times: Times, read: bool) -> str | None:
+    """One turn through the public API, timed only if it came out as the condition says; else why it did not."""
     chat = space.session()
     start, stamps, turn = time.perf_counter(), [], None
     for event in chat.stream(question, max_tokens=REPLY, temperature=0.0):
@@ -109,20 +105,194 @@ def streamed(space: Space, question: str) -> tuple[Turn, float, list[float]]:
             stamps.append(time.perf_counter())
         elif event.kind == "turn":
             turn = event.data
-    return turn, start, stamps
+    if turn.abstained:
+        return "abstained"
+    if any(given.given for given in turn.reads) != read:
+        return "nothing_read" if read else "read"
+    if stamps:
+        times.add(start, stamps, turn.tokens)
+    return None
 
 
-def with_memory(space: Space, question: str, times: dict[str, Times], name: str, outcome: str) -> bool:
-    """Time one turn; it counts only if it came out as the condition says ("read" or "alone")."""
-    turn, start, stamps = streamed(space, question)
-    given = [read.slot for read in turn.reads if read.given]
-    if turn.abstained or bool(given) != (outcome == "read") or not stamps:
-        return False
-    times.setdefault(name, Times()).add(start, stamps, turn.tokens)
-    return True
+@dataclass
+class Talk:
+    """What is asked: `personal` is answered by the life that was told, `general` by no memory."""
+
+    life: generator.Life
+    personal: list[str]
+    general: list[str]
+    facts: list[str]  # told while timing writes
+
+    @classmethod
+    def make(cls, settings: common.Settings) -> Talk:
+        life = common.life(settings, settings.seed)
+        return cls(life, [question.text for question in life.questions if question.type == "single"],
+                   generator.general_prompts(settings.split),
+                   [fact.text for fact in common.life(settings, settings.seed + 1).facts])
 
 
-def forget(space: Space) -> None:
-    """Every cached slot block: the next reading pays for encoding what it reads."""
-    for text in [slot.text for slot in space.reading_cache()]:
-        space.integrator.forget(text)
+def prompt_conditions(world: common.World, talk: Talk) -> dict[str, Callable[[str], list[int]]]:
+    """Token ids by condition, for a question."""
+    base, texts = world.base, baselines.notes(talk.life)
+    index, history = baselines.BM25(texts), baselines.transcript(talk.life)
+    retrieval = prompts.FORMS[prompts.CHOSEN["prompt_bm25"][0]]
+    whole = prompts.FORMS[prompts.CHOSEN["full_context"][0]]
+    room = base.context - REPLY
+    return {
+        "base_alone": lambda q: base.prompt(prompts.bare((), q)),
+        "prompt_retrieval": lambda q: base.prompt(retrieval([texts[i] for i in index.best(q, common.K)], q)),
+        "prompt_whole_history": lambda q: baselines.cut(base, whole(history, q), room),
+    }
+
+
+def turns(world: common.World, spaces: dict[int, Space], talk: Talk, repeats: int, seed: int) -> dict:
+    """Time to first token and tokens per second of every condition, interleaved."""
+    times: dict[str, Times] = defaultdict(Times)
+    writes: dict[str, list[float]] = defaultdict(list)
+    missed: Counter[str] = Counter()
+    makers, draw = prompt_conditions(world, talk), random.Random(seed)
+
+    def memory(size: int, question: str, general: str) -> None:
+        space, name = spaces[size], f"memory_{size}"
+        space.integrator.clear()  # cold: nothing encoded yet, so this turn pays for the blocks it reads
+        asked = [(f"{name}_read_cold", question, True), (f"{name}_read_warm", question, True)] if size else []
+        for condition, text, read in [*asked, (f"{name}_nothing_read", general, False)]:
+            if why := streamed(space, text, times[condition], read):
+                missed[f"{condition}: {why}"] += 1
+
+    def write(size: int, fact: str) -> None:
+        chat = spaces[size].session()
+        start = time.perf_counter()
+        chat.observe(fact)
+        writes[f"memory_{size}"].append(time.perf_counter() - start)
+
+    for number in tqdm(range(repeats), desc="latency: turns", dynamic_ncols=True):
+        question, general = talk.personal[number % len(talk.personal)], talk.general[number % len(talk.general)]
+        fact = talk.facts[number % len(talk.facts)]
+        jobs = [partial(prompted, world, times[name], partial(make, question)) for name, make in makers.items()]
+        jobs.append(partial(prompted, world, times["base_alone_general"], partial(makers["base_alone"], general)))
+        jobs += [partial(memory, size, question, general) for size in spaces]
+        jobs += [partial(write, size, f"{fact} ({number})") for size in spaces]
+        for job in draw.sample(jobs, len(jobs)):
+            job()
+    return {"conditions": {name: times[name].summary() for name in sorted(times)},
+            "write_seconds_per_turn": {name: spread(seconds) for name, seconds in writes.items()},
+            "left_out": dict(sorted(missed.items()))}
+
+
+# ---- reading and decoding by themselves ------------------------------------------------------------------
+
+
+def readings(world: common.World, spaces: dict[int, Space], talk: Talk, repeats: int) -> dict:
+    """Milliseconds to read exactly over all slots: of a query already encoded, and with its encoding."""
+    memory, found = world.memory, {}
+    seconds: dict[tuple[int, str], list[float]] = defaultdict(list)
+    queries = [*talk.personal, *talk.general]
+    for number in tqdm(range(repeats), desc="latency: readings", dynamic_ncols=True):
+        query = queries[number % len(queries)]
+        for size, space in spaces.items():
+            start = time.perf_counter()
+            hidden = memory.encode([query])[0]
+            encoded = time.perf_counter()
+            memory.read(query, hidden, space.index, common.K)
+            end = time.perf_counter()
+            seconds[size, "read_ms"].append(end - encoded)
+            seconds[size, "with_encoding_ms"].append(end - start)
+    for (size, name), values in seconds.items():
+        found.setdefault(f"memory_{size}", {})[name] = spread(values, 1000, 2)
+    return found
+
+
+def decoding(world: common.World, space: Space, talk: Talk, repeats: int) -> dict:
+    """Tokens per second after the first: our loop with eight slots attached, without, and transformers.generate.
+
+    Stop tokens are ignored, so that all three make the same number of tokens from the same prompt.
+    """
+    base, rates = world.base, defaultdict(list)
+    for number in tqdm(range(repeats), desc="latency: decoding", dynamic_ncols=True):
+        question = talk.personal[number % len(talk.personal)]
+        ids = base.prompt(prompts.bare((), question))
+        reads = [replace(read, given=True, weight=max(read.weight, 0.01)) for read in space.read(question).reads]
+        prepared = space.integrator.prepare(reads)
+        jobs = {"memory": partial(_loop, world, ids, prepared), "loop": partial(_loop, world, ids, None),
+                "generate": partial(_generate, world, ids)}
+        for name in random.Random(number).sample(sorted(jobs), len(jobs)):
+            rates[name].append(jobs[name]())
+    median = {name: float(np.median(values)) for name, values in rates.items()}
+    return {"tokens_per_second": {name: spread(values, digits=1) for name, values in rates.items()},
+            "decode_ratio": round(median["memory"] / median["loop"], 3),
+            "loop_vs_generate": round(median["loop"] / median["generate"], 3)}
+
+
+def _loop(world: common.World, ids: list[int], memory: decode.Prepared | None) -> float:
+    stamps = []
+    for _ in decode.generate(world.base.model, ids, context=world.base.context, max_tokens=STEADY, memory=memory):
+        stamps.append(time.perf_counter())
+    return (len(stamps) - 1) / (stamps[-1] - stamps[0])
+
+
+class _Stamps:
+    """The least that `transformers.generate` accepts as a streamer: when did each token come?"""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def put(self, _) -> None:
+        self.times.append(time.perf_counter())
+
+    def end(self) -> None:
+        pass
+
+
+@torch.inference_mode()
+def _generate(world: common.World, ids: list[int]) -> float:
+    stamps, given = _Stamps(), torch.tensor([ids], device=world.base.device)
+    world.base.model.generate(given, attention_mask=torch.ones_like(given), do_sample=False, streamer=stamps,
+                              min_new_tokens=STEADY, max_new_tokens=STEADY)
+    made = stamps.times[1:]  # the first call hands over the prompt
+    return (len(made) - 1) / (made[-1] - made[0])
+
+
+# ---- the whole -------------------------------------------------------------------------------------------
+
+
+def ratio(conditions: dict, name: str, base: str) -> float | None:
+    """Median time to first token of a condition over that of the base alone on the same prompts."""
+    over, under = (conditions.get(which, {}).get("seconds_to_first_token") for which in (name, base))
+    return round(over["median"] / under["median"], 3) if over and under else None
+
+
+def run(world: common.World, settings: common.Settings) -> dict:
+    repeats, talk = settings.capped(REPEATS), Talk.make(settings)
+    sizes = [size for size in SIZES if not settings.limited or size <= 1000 * settings.limit]
+    clock = common.Clock()
+    with clock("make_filler"):
+        texts = filler(max(sizes), settings)
+    with clock("encode_filler"):
+        keys = world.memory.keys(world.memory.encode(texts))
+    with ExitStack() as stack:
+        with clock("fill_and_open"):
+            spaces = {size: stack.enter_context(filled(world, talk.life, texts[:size], keys[:size])) for size in sizes}
+        with clock("turns"):
+            measured = turns(world, spaces, talk, repeats, settings.seed)
+        with clock("readings"):
+            read = readings(world, spaces, talk, settings.capped(READS))
+        with clock("decoding"):
+            decoded = decoding(world, spaces[100], talk, repeats)
+        held = {str(size): len(space.slots()) for size, space in spaces.items()}
+    return {**_headline(measured["conditions"], read, decoded), **measured, "readings": read,
+            "decoding": decoded["tokens_per_second"], "slots": held,
+            "filler_encoded_per_second": round(len(texts) / max(clock.seconds["encode_filler"], 1e-9)),
+            "seconds_by_part": clock.rounded()}
+
+
+def _headline(conditions: dict, read: dict, decoded: dict) -> dict:
+    largest = read.get("memory_100000", {})
+    return {
+        "ttft_ratio_10000": ratio(conditions, "memory_10000_read_warm", "base_alone"),
+        "ttft_ratio_10000_cold": ratio(conditions, "memory_10000_read_cold", "base_alone"),
+        "ttft_ratio_10000_nothing_read": ratio(conditions, "memory_10000_nothing_read", "base_alone_general"),
+        "read_100000_p95_ms": largest["read_ms"]["p95"] if largest else None,
+        "read_100000_with_encoding_p95_ms": largest["with_encoding_ms"]["p95"] if largest else None,
+        "decode_ratio": decoded["decode_ratio"], "loop_vs_generate": decoded["loop_vs_generate"],
+    }

@@ -48,18 +48,26 @@ def identical(world: common.World, turn: Turn, prompt: str) -> bool:
     return turn.reply.strip() == world.base.decode(ids).strip()
 
 
+def untouched(turn: Turn) -> bool:
+    return not turn.abstained and not any(read.given for read in turn.reads)
+
+
 def general(world: common.World, settings: common.Settings) -> dict:
     prompts = generator.general_prompts(settings.split)
     random.Random(settings.seed).shuffle(prompts)
-    untouched, same = [], []
+    # personal in tone, but nothing a memory could answer: "I'm bored"
+    moods = generator.personal_questions(settings.split)[:settings.capped(PROMPTS)]
+    free, same = [], []
     with crowded(world, settings) as space:
         slots = len(space.slots())
         for prompt in tqdm(prompts[:settings.capped(PROMPTS)], desc="noharm: general", dynamic_ncols=True):
             turn = common.ask(space, prompt)
-            untouched.append(not turn.abstained and not any(read.given for read in turn.reads))
-            if untouched[-1]:
+            free.append(untouched(turn))
+            if free[-1]:
                 same.append(identical(world, turn, prompt))
-    return {"nothing_read": share(untouched), "identical": share(same), "prompts": len(untouched), "slots": slots}
+        free_moods = [untouched(common.ask(space, mood)) for mood in moods]
+    return {"nothing_read": share(free), "identical": share(same), "nothing_read_personal_talk": share(free_moods),
+            "prompts": len(free), "slots": slots}
 
 
 def answerable(life: generator.Life, count: int) -> list[Question]:
