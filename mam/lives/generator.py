@@ -17,7 +17,7 @@ from ..errors import InputError
 from .days import named_day, written
 from .kinds import Kind, bank, phrases
 from .phrasing import filled, framed, lowered, roughened
-from .plan import NAME, SELF, Item, Planner, pronoun
+from .plan import NAME, SELF, Item, Planner
 from .values import Fact, Life, LifeSession, Question, Sentence, Utterance
 
 UNKNOWN = "You haven't told me that."  # the answer to a question about something never told
@@ -127,7 +127,8 @@ class _Teller:
         if roll < 0.12:
             return (self._said("chatter", "interjections"), *sentences)
         if roll < 0.22 and sentences[-1].text[-1] in ".!?":
-            return (*sentences, self._small_talk(number))
+            label, section = self.random.choice((("question", "questions"), ("command", "commands")))
+            return (*sentences, self._said(label, section))
         return sentences
 
     def _two_facts(self, first: Item, second: Item, number: int) -> tuple[Sentence, ...]:
@@ -152,10 +153,13 @@ class _Teller:
         template = self._template(item, after)
         if not plain and not after and self.random.random() < 0.18 and not item.old:
             template = framed(self.random.choice(phrases(self.split, "leadins")), template)
-        if not plain:
+        if not plain and not after:
             template = roughened(self.random, template, last=last)
         said, told = self._day(template, item) if item.kind.when else (template, template)
-        values = {"v": item.value, "old": item.old.value if item.old else ""}
+        values = {
+            "v": item.value, "who": item.subject,
+            "old": item.old.value if item.old else "", "name": item.name.value if item.name else "",
+        }  # fmt: skip
         said, item.text = filled(said, **values), filled(told, **values)
         if after:
             item.text = f"{after.text} {item.text}"
@@ -167,17 +171,16 @@ class _Teller:
         return Sentence(said, True, "update" if item.old else "fact", item.index)
 
     def _template(self, item: Item, after: Item | None) -> str:
-        """A way to tell the item, everything filled in but value and day."""
+        """A way to tell the item, with {name} for "my {who}" where the name stands in."""
         if after:
             template = self.random.choice([text for text in item.kind.tell if text.startswith("My {who}")])
-            subject, possessive = pronoun(self.random, item.subject)
             item.name = None  # the relation stands in the sentence before, so no name is needed to answer
-            template = re.sub(r"^My \{who\}'s", possessive, template)
-            return filled(re.sub(r"^My \{who\}", subject, template), who=item.subject)
+            template = re.sub(r"^My \{who\}'s", "Her" if item.she else "His", template)
+            return re.sub(r"^My \{who\}", "She" if item.she else "He", template)
         template = self.random.choice(item.kind.update if item.old else item.kind.tell)
         if item.name and item.told_by_name:
-            template = re.sub(r"\b[Mm]y \{who\}", item.name.value, template)
-        return filled(template, who=item.subject)
+            template = re.sub(r"\b[Mm]y \{who\}", "{name}", template)
+        return template
 
     def _day(self, template: str, item: Item) -> tuple[str, str]:
         """Fills in a day: as said, and as a slot would hold it. Sets the item's value to the date."""
@@ -213,11 +216,14 @@ class _Teller:
         return tuple(said)
 
     def _small_talk(self, number: int) -> Sentence:
+        """Anything but a fact; now and then a question about something told in an earlier session."""
         labels, sections, weights = zip(*_TALK, strict=True)
         at = self.random.choices(range(len(_TALK)), weights)[0]
         if labels[at] != "recall":
             return self._said(labels[at], sections[at])
-        known = [item for item in self.items if item.session < number and not item.name and not item.kind.many]
+        changed = {item.old for item in self.items}
+        known = [item for item in self.items if item.session < number and item not in changed]
+        known = [item for item in known if not item.name and not item.kind.many]
         if not known:
             return self._said("chatter", "chatter")
         item = self.random.choice(known)

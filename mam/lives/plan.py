@@ -38,6 +38,7 @@ class Item:
     session: int
     old: Item | None = None  # the fact that this one changes
     name: Item | None = None  # the fact that tells the subject's name, if the name stands in for the relation
+    she: bool = False  # whether the subject, if it is somebody else, is a woman
     told_by_name: bool = False  # with `name`: told by name and asked by relation, or the other way round
     index: int = -1
     text: str = ""
@@ -50,13 +51,6 @@ def name_kind(split: str) -> Kind:
     return Kind(NAME, NAME, tell, ask, "Your {who} is called {v}.", names, "names_first", relations())
 
 
-def pronoun(random: Random, relation: str) -> tuple[str, str]:
-    """(subject, possessive)"""
-    if relation in _SHE or (relation not in _HE and random.random() < 0.5):
-        return "She", "Her"
-    return "He", "His"
-
-
 class Planner:
     """Draws the groups of one life."""
 
@@ -65,6 +59,7 @@ class Planner:
         self.pool = [kind for kind in kinds(split) if kind.name != NAME]
         self.circle = self._circle()
         self.names: dict[str, Item] = {}
+        self.women = {who for who in relations() if who in _SHE or (who not in _HE and random.random() < 0.5)}
         self.groups: list[list[Item]] = []
         self.taken: set[tuple[str, str]] = set()  # (kind, subject)
         self.used: set[str] = set()  # values, so that no two facts of a life share one
@@ -130,7 +125,8 @@ class Planner:
             self._by_name(group[0])
 
     def _item(self, kind: Kind, subject: str, value: str, session: int | None = None) -> Item:
-        return Item(kind, subject, value, self.random.randrange(self.sessions) if session is None else session)
+        session = self.random.randrange(self.sessions) if session is None else session
+        return Item(kind, subject, value, session, she=subject in self.women)
 
     def _change(self, group: list[Item], values: list[str]) -> None:
         """Adds the later fact that changes the only one of `group`."""
@@ -161,13 +157,9 @@ class Planner:
         name.session = min(name.session, item.session)
 
     def _name(self, relation: str) -> str:
-        women = frozenset(bank(self.split, "names_women"))
-        names = [name for name in bank(self.split, "names_first") if name.casefold() not in self.used]
-        if relation in _SHE:
-            names = [name for name in names if name in women]
-        elif relation in _HE:
-            names = [name for name in names if name not in women]
-        return self.random.choice(names)
+        names, of_women = bank(self.split, "names_first"), bank(self.split, "names_women")
+        fitting = [name for name in names if (name in of_women) == (relation in self.women)]
+        return self.random.choice([name for name in fitting if name.casefold() not in self.used] or fitting)
 
     def _values(self, kind: Kind) -> list[str]:
         """The kind's values in random order, those that this life already uses left out."""
@@ -185,17 +177,16 @@ class Planner:
         if kind.many or any(other.many for other in self.told(kind.family, subject)):
             if self.told(kind.family, subject):
                 return True  # "Which languages do I speak?" would take in the native one
-        return kind.bank == "names_first" and any(relation in self.names for relation in _mentioned(kind))
+        return any(relation in self.names for relation in _mentioned(kind))
 
     def _named_otherwise(self, relation: str) -> bool:
-        """Whether a kind such as the boss's name already names this person."""
-        named = (group[0].kind for group in self.groups if group[0].kind.bank == "names_first")
-        return any(relation in _mentioned(kind) for kind in named)
+        """Whether something told about oneself may name this person already: "My boss is called {v}."."""
+        return any(relation in _mentioned(group[0].kind) for group in self.groups)
 
 
 @cache
 def _mentioned(kind: Kind) -> frozenset[str]:
-    """Relations that a kind's own words mention: "My boss is called {v}."."""
+    """Relations that a kind about oneself mentions by the way: "My boss is called {v}."."""
     text = " ".join((*kind.tell, *kind.ask)).casefold()
     return frozenset(relation for relation in relations() if f"my {relation}" in text)
 
