@@ -70,5 +70,7 @@ def _absolute(random: Random, today: date, direction: str) -> tuple[str, date]:
     day = today - distance if direction == PAST else today + distance
     month = MONTHS[day.month - 1]
     ordinal = f"{day.day}{'th' if 11 <= day.day <= 13 else {1: 'st', 2: 'nd', 3: 'rd'}.get(day.day % 10, 'th')}"
-    words = random.choice((f"{day.day} {month}", f"{day.day} {month}", f"the {ordinal} of {month}", f"{month} {day.day}"))
+    words = random.choice(
+        (f"{day.day} {month}", f"{day.day} {month}", f"the {ordinal} of {month}", f"{month} {day.day}")
+    )
     return f"on {words}", day

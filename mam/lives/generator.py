@@ -138,7 +138,8 @@ class _Teller:
         if self.random.random() < 0.5:
             return self._fact(first, number, last=False), self._fact(second, number)
         one, two = self._fact(first, number, last=False, plain=True), self._fact(second, number, plain=True)
-        if re.search(r"[,:;?!—] |[?]$|\band\b|\bbut\b", one.text) or len(one.text + two.text) > 140:
+        clumsy = re.search(r"[,:;?!—] |[?]$|\band\b|\bbut\b", one.text) or re.search(r"[:;?!—] ", two.text)
+        if clumsy or len(one.text + two.text) > 140:
             return one, two
         joined = f"{one.text[:-1]},", f"and {two.text if self._starts_with_value(second) else lowered(two.text)}"
         return tuple(Sentence(text, True, s.kind, s.fact) for text, s in zip(joined, (one, two), strict=True))
@@ -247,14 +248,14 @@ def _question(random: Random, split: str, group: list[Item]) -> Question:
     item = group[-1]
     text = _ask(random, split, item)
     evidence = (item.index,)
-    values, stale = (item.value,), ()
+    values, stale = _parts(item.value), ()
     form = "date" if item.kind.when else "single"
     if item.kind.many:
         group = sorted(group, key=lambda told: told.index)
         form, evidence = "list", tuple(told.index for told in group)
-        values = tuple(told.value for told in group)
+        values = tuple(part for told in group for part in _parts(told.value))
     elif item.old:
-        form, stale = "updated", (item.old.value,)
+        form, stale = "updated", (_yours(item.old.value),)
     elif item.name:
         form, evidence = "hop", (item.name.index, item.index)
     answer = _answer(group if item.kind.many else [item])
@@ -316,9 +317,19 @@ def _ask(random: Random, split: str, item: Item) -> str:
 
 
 def _answer(items: list[Item]) -> str:
-    values = [item.value for item in items]
+    values = [_yours(item.value) for item in items]
     listed = values[0] if len(values) == 1 else f"{', '.join(values[:-1])} and {values[-1]}"
     return filled(items[0].kind.answer, v=listed, who=items[0].subject)
+
+
+def _yours(value: str) -> str:
+    """The value as the assistant says it: "my wallet" becomes "your wallet"."""
+    return re.sub(r"\b(my|our)\b", "your", value)
+
+
+def _parts(value: str) -> tuple[str, ...]:
+    """What both the user and the assistant say of a value: "wallet"; "quarrelling with" and "brother"."""
+    return tuple(part for part in re.split(r" ?\b(?:my|our)\b ?", value) if part)
 
 
 # -- phrases for others ------------------------------------------------------------------------------------------

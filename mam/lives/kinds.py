@@ -143,7 +143,9 @@ def _problems(kind: Kind) -> list[str]:
     found += [f"{slot} is missing in {text!r}" for text in told if slot not in text]
     found += [f"a value in the question {text!r}" for text in kind.ask if "{v}" in text or "{when}" in text]
     if kind.who:
-        found += [f"'my {{who}}' is missing in {text!r}" for text in (*told, *kind.ask) if "my {who}" not in _lower(text)]
+        found += [
+            f"'my {{who}}' is missing in {text!r}" for text in (*told, *kind.ask) if "my {who}" not in _lower(text)
+        ]
         if "your {who}" not in kind.answer.lower():
             found.append(f"'your {{who}}' is missing in {kind.answer!r}")
     if "{v}" not in kind.answer:
@@ -214,7 +216,9 @@ def _kind(file: Path, entry: dict) -> Kind:
             many=entry.get("many", False), when=entry.get("when", ""),
         )  # fmt: skip
     except KeyError as error:
-        raise InputError(f"{file.name}: {entry.get('name', 'an entry')} lacks {error} or names an unknown bank.") from None
+        raise InputError(
+            f"{file.name}: {entry.get('name', 'an entry')} lacks {error} or names an unknown bank."
+        ) from None
 
 
 def _read(file: Path) -> dict | list:

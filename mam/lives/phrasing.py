@@ -13,8 +13,10 @@ _SHORT = (
     (r"\breally\b", "rly"), (r"\bpeople\b", "ppl"), (r"\bthough\b", "tho"), (r"\bplease\b", "pls"),
     (r"\band\b", "&"), (r"n't\b", "nt"),
 )  # fmt: skip
-_PROPER = re.compile(r"(I|I['’]\w+|[A-Z]{2,}\w*|\d|Mr|Mrs|Ms|Dr|(Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|January|February|March|April|"
-                     r"May|June|July|August|September|October|November|December|Christmas|Easter|God)\b|\{")  # fmt: skip
+_PROPER = re.compile(
+    r"\{|(I|I['’]\w+|[A-Z]{2,}\w*|\d|Mr|Mrs|Ms|Dr|(Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
+    r"|January|February|March|April|May|June|July|August|September|October|November|December|Christmas|Easter|God)\b"
+)
 
 
 def lowered(text: str) -> str:
