@@ -74,6 +74,9 @@ class Planner:
             for subject in self._subjects(kind):
                 self._add(kind, subject)
             self._add_for_self(kind, todo)
+        for kind in self.random.sample(self.pool, len(self.pool)):  # a long life in a small split: more people
+            for subject in self.random.sample(kind.who, len(kind.who)):
+                self._add(kind, subject)
         return self.groups
 
     def told(self, family: str, subject: str) -> list[Kind]:
