@@ -74,7 +74,8 @@ class Planner:
             for subject in self._subjects(kind):
                 self._add(kind, subject)
             self._add_for_self(kind, todo)
-        for kind in self.random.sample(self.pool, len(self.pool)):  # a long life in a small split: more people
+        more = self.random.sample(self.pool, len(self.pool)) if self._left() > 0 else ()
+        for kind in more:  # a long life in a small split draws on more people
             for subject in self.random.sample(kind.who, len(kind.who)):
                 self._add(kind, subject)
         return self.groups
