@@ -29,7 +29,7 @@ from sqlalchemy.exc import DatabaseError
 from mam import schema
 from mam.errors import ConflictError, InputError, StoreError
 from mam.schema import keys, meta, removed, sessions, slots, turns, versions
-from mam.values import ACTIVE, ARCHIVED, DELETED, STATES, SUPERSEDED, Session, Slot, Turn, Version
+from mam.values import ACTIVE, DELETED, STATES, SUPERSEDED, Session, Slot, Turn, Version
 
 BUSY_SECONDS = 10  # how long a write waits for another process
 TITLE_LENGTH = 48  # characters of a first message shown as the title of its session
@@ -104,8 +104,6 @@ class Store:
         with self._connection(write=True) as connection:
             self._local.connection = connection
             try:
-                bump = sa.cast(sa.cast(meta.c.value, sa.Integer) + 1, sa.String)
-                connection.execute(meta.update().where(meta.c.name == "changes").values(value=bump))
                 yield connection
             finally:
                 self._local.connection = None
@@ -139,7 +137,7 @@ class Store:
                 raise StoreError(f"{self.file} belongs to another user; nothing was read.")
 
     def version(self) -> int:
-        """The data version: grows with every transaction of any process."""
+        """The data version: grows with every write of any process."""
         with self._reading() as connection:
             return _version(connection)
 
@@ -150,6 +148,7 @@ class Store:
         with self.atomic() as connection:
             row = {"id": session.id, "title": title, "created": schema.to_text(session.created)}
             connection.execute(sessions.insert().values(row))
+            _next_version(connection)
         return session
 
     def sessions(self) -> list[Session]:
@@ -182,6 +181,7 @@ class Store:
             done = connection.execute(sessions.update().where(sessions.c.id == id).values(title=title.strip()))
             if not done.rowcount:
                 raise InputError(f"There is no session {id!r}.")
+            _next_version(connection)
 
     # -- turns ----------------------------------------------------------------------------------------------------
 
@@ -193,12 +193,14 @@ class Store:
             if not done.rowcount:
                 row |= {"id": turn.id, "session": turn.session, "at": schema.to_text(turn.at)}
                 connection.execute(turns.insert().values(row))
+            _next_version(connection)
 
-    def turns(self, session: str) -> list[Turn]:
-        """The turns of a session, oldest first."""
+    def turns(self, session: str, last: int | None = None) -> list[Turn]:
+        """The turns of a session, or its `last` ones; oldest first."""
+        query = sa.select(turns).where(turns.c.session == session).order_by(turns.c.seq.desc()).limit(last)
         with self._reading() as connection:
-            query = sa.select(turns).where(turns.c.session == session).order_by(turns.c.seq)
-            return [schema.turn_value(row) for row in connection.execute(query).mappings()]
+            rows = connection.execute(query).mappings().all()
+        return [schema.turn_value(row) for row in reversed(rows)]
 
     def turn(self, id: str) -> Turn:
         with self._reading() as connection:
@@ -233,7 +235,7 @@ class Store:
     def add_slot(self, slot: Slot, key: np.ndarray | None = None, fingerprint: str = "", by: str = "user") -> Slot:
         """Keep a new slot, with its key (dim,) float32 where it is known already."""
         with self.atomic() as connection:
-            connection.execute(slots.insert().values(**schema.slot_row(slot), changed=_version(connection)))
+            connection.execute(slots.insert().values(**schema.slot_row(slot), changed=_next_version(connection)))
             _record(connection, slot, by)
             if key is not None:
                 self.set_keys([slot.id], np.asarray(key)[None], fingerprint)
@@ -271,9 +273,7 @@ class Store:
 
     def delete_slot(self, id: str, by: str = "user") -> Slot:
         """Into the trash; `restore_slot` brings it back."""
-        slot = self._set_state(id, DELETED, by)
-        self._maintain("PRAGMA wal_checkpoint(TRUNCATE)")
-        return slot
+        return self._set_state(id, DELETED, by)
 
     def restore_slot(self, id: str, by: str = "user") -> Slot:
         """Make a deleted, superseded or archived slot active again."""
@@ -289,24 +289,19 @@ class Store:
             self._put(connection, slot, by)
         return slot
 
-    def archive_slot(self, id: str, by: str = "user") -> Slot:
-        """Keep the slot, out of reach of the reader."""
-        return self._set_state(id, ARCHIVED, by)
-
     def _set_state(self, id: str, state: str, by: str) -> Slot:
         with self.atomic() as connection:
             old = _slot(connection, id)
             if old.state == state:
                 return old
-            superseded_by = None if state == ACTIVE else old.superseded_by
-            slot = replace(old, state=state, superseded_by=superseded_by)
+            slot = replace(old, state=state, superseded_by=None if state == ACTIVE else old.superseded_by)
             self._put(connection, slot, by)
         return slot
 
     @staticmethod
     def _put(connection: sa.Connection, slot: Slot, by: str) -> None:
         row = schema.slot_row(slot)
-        connection.execute(slots.update().where(slots.c.id == slot.id).values(**row, changed=_version(connection)))
+        connection.execute(slots.update().where(slots.c.id == slot.id).values(**row, changed=_next_version(connection)))
         _record(connection, slot, by)
 
     # -- keys -----------------------------------------------------------------------------------------------------
@@ -365,7 +360,7 @@ class Store:
             connection.execute(slots.delete().where(slots.c.id.in_(gone)))  # versions and keys go with it
             _erase_column(connection, versions.c.text, _eraser(texts))
             connection.execute(slots.update().where(slots.c.superseded_by.in_(gone)).values(superseded_by=None))
-            now = _version(connection)
+            now = _next_version(connection)
             connection.execute(removed.insert(), [{"slot": each, "changed": now} for each in gone])
         self._maintain("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)")
         return Purged(tuple(gone), counted, quoted, self._searched(texts), datetime.now(UTC))
@@ -407,6 +402,12 @@ def _version(connection: sa.Connection) -> int:
     return int(connection.scalar(sa.select(meta.c.value).where(meta.c.name == "changes")))
 
 
+def _next_version(connection: sa.Connection) -> int:
+    version = _version(connection) + 1
+    connection.execute(meta.update().where(meta.c.name == "changes").values(value=str(version)))
+    return version
+
+
 def _slot(connection: sa.Connection, id: str) -> Slot:
     row = connection.execute(sa.select(slots).where(slots.c.id == id)).mappings().first()
     if row is None:
@@ -428,7 +429,7 @@ def _cut_from_slots(connection: sa.Connection, id: str, cut: Callable[[str], str
             emptied.append(row["id"])
         elif (text, said) != (row["text"], row["said"]):
             connection.execute(keys.delete().where(keys.c.slot == row["id"]))
-            values = {"text": text, "said": said, "changed": _version(connection)}
+            values = {"text": text, "said": said, "changed": _next_version(connection)}
             connection.execute(slots.update().where(slots.c.seq == row["seq"]).values(values))
     return emptied
 

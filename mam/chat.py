@@ -1,0 +1,274 @@
+"""The flow of a turn: a message goes through every stage of the memory, the base replies, the trace is kept.
+
+    text ─► split ─► encode ─┬─► read ──► prepare ─► reply, token by token ─► turn saved with its trace
+                             └─► gate, relate, store
+
+Reading comes before writing, so that a message never finds itself. This module knows the order of the stages and
+what the base is given; what happens inside a stage is in the module of its name.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from mam.candidates import split
+from mam.decode import text_stream
+from mam.prompt import compose, described
+from mam.reader import ABSTAIN
+from mam.store import new_id
+from mam.values import ASSISTANT, USER, Candidate, Event, Read, Session, Turn, Write
+
+if TYPE_CHECKING:
+    from mam.space import Space
+
+TURNS_BACK = 24  # at most so many turns of the session are looked at
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a reply is spoken: see `mam.decode.generate`."""
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+class Chat:
+    """One session of a space."""
+
+    def __init__(self, space: Space, session: Session):
+        self.space, self.id = space, session.id
+
+    @property
+    def title(self) -> str:
+        return self.space.store.session(self.id).title
+
+    def rename(self, title: str) -> None:
+        self.space.store.rename_session(self.id, title)
+
+    def turns(self) -> list[Turn]:
+        return self.space.turns(self.id)
+
+    def send(self, text: str, **options) -> Turn:
+        """Say something and wait for the whole turn; options as in `stream`."""
+        *_, last = self.stream(text, **options)
+        return last.data
+
+    def stream(
+        self,
+        text: str,
+        *,
+        k: int = 8,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: threading.Event | None = None,
+    ) -> Iterator[Event]:
+        """Say something; yields "read", "write", then a "token" for each piece of the reply, and the "turn".
+
+        At most `k` slots are read. Setting `stop`, or closing the iterator, ends the reply within one token; what
+        was said until then is kept. Raises InputError for an empty or too long text and values out of range.
+        """
+        from mam.space import checked_k, cleaned
+
+        manner = Manner(max_tokens, temperature, top_p, seed)
+        return self._stream(cleaned(text), checked_k(k), manner, stop or threading.Event())
+
+    def observe(
+        self, text: str, speaker: str = USER, at: datetime | None = None
+    ) -> tuple[tuple[Write, ...], tuple[Candidate, ...]]:
+        """Only remember: no reading, no reply. For imports, with who said it and when; (writes, rejected)."""
+        from mam.space import cleaned
+
+        text, at = cleaned(text), (at or datetime.now()).astimezone()
+        said = {"text": "", "reply": text} if speaker == ASSISTANT else {"text": text, "reply": ""}
+        turn = Turn(new_id(), self.id, at=at.astimezone(UTC), **said)
+        with self.space.engine.lock:
+            candidates = _candidates(text, speaker, at, self._before())
+            hidden = self.space.encoded(_texts(candidates))
+            writes, rejected = self.space.write(turn, candidates, hidden)
+            self.space.store.save_turn(replace(turn, writes=writes, rejected=rejected))
+        return writes, rejected
+
+    def _stream(self, text: str, k: int, manner: Manner, stop: threading.Event) -> Iterator[Event]:
+        space, engine, watch = self.space, self.space.engine, Stopwatch()
+        now = datetime.now().astimezone()
+        turn = Turn(new_id(), self.id, text, "", now.astimezone(UTC))
+        with engine.lock:
+            space.refresh()
+            before = self._before()
+            candidates = _candidates(text, USER, now, before)
+            watch.lap("split")
+            hidden = space.encoded([text, *_texts(candidates)])
+            watch.lap("encode")
+            reading = space.reading(text, hidden[text], k)
+            turn = replace(turn, reads=reading.reads, null_weight=reading.null_weight, asked=reading.asked)
+            watch.lap("read")
+            writes, rejected = space.write(turn, candidates, hidden)
+            turn = replace(turn, writes=writes, rejected=rejected, abstained=reading.decision == "abstain")
+            watch.lap("write")
+        reply = Reply(space, text, before, turn, manner, stop, watch)
+        try:
+            yield Event("read", turn.reads)
+            yield Event("write", turn.writes)
+            for piece in reply.abstention() if turn.abstained else reply.pieces():
+                yield Event("token", piece)
+        finally:
+            turn = reply.finished()
+            space.store.save_turn(turn)
+        yield Event("turn", turn)
+
+    def _before(self) -> list[Turn]:
+        return self.space.store.turns(self.id, last=TURNS_BACK)
+
+
+class Reply:
+    """A reply as it is spoken. `reads` follows edits and deletes that happen meanwhile, from token to token."""
+
+    def __init__(
+        self,
+        space: Space,
+        text: str,
+        before: Sequence[Turn],
+        turn: Turn,
+        manner: Manner,
+        stop: threading.Event,
+        watch: Stopwatch,
+    ):
+        self.space, self.turn, self.manner, self.stop, self.watch = space, turn, manner, stop, watch
+        self.reads = turn.reads
+        self.ids: list[int] = []
+        self.text = ""
+        self.complete = False
+        with space.engine.lock:
+            memory = self._memory()
+            self.prompt, note = compose(
+                space.engine.base,
+                [earlier for earlier in before if _still_true(space, earlier)],
+                text,
+                memory.start if memory else 0,
+                manner.max_tokens,
+            )
+        self.given = described(space.engine.base, self._given(), self.prompt, note)
+        watch.lap("prepare")
+
+    def abstention(self) -> Iterator[str]:
+        for number, word in enumerate(ABSTAIN.split(" ")):
+            piece = f" {word}" if number else word
+            self.text += piece
+            self._first()
+            yield piece
+        self.complete = True
+
+    def pieces(self) -> Iterator[str]:
+        for piece in text_stream(self.space.engine.base.tokenizer, self._tokens()):
+            self.text += piece
+            yield piece
+        self.complete = not self.stop.is_set()
+
+    def finished(self) -> Turn:
+        """The turn with everything known at its end."""
+        self.watch.lap("reply")
+        return replace(
+            self.turn,
+            reply=self.text,
+            reads=self.reads,
+            stopped=not self.complete,
+            given=self.given,
+            tokens=len(self.ids),
+            timing=self.watch.laps | {"total": self.watch.total()},
+        )
+
+    def _tokens(self) -> Iterator[int]:
+        """Token ids; when a slot that is being read changes, the base goes on from there with what is true now."""
+        while len(self.ids) < self.manner.max_tokens:
+            for token in self._generate():
+                self.ids.append(token)
+                self._first()
+                yield token
+                if self._changed():
+                    break
+            else:
+                return
+
+    def _generate(self) -> Iterator[int]:
+        engine, manner = self.space.engine, self.manner
+        with engine.lock:
+            tokens = engine.base.generate(
+                self.prompt + self.ids,
+                max_tokens=manner.max_tokens - len(self.ids),
+                temperature=manner.temperature,
+                top_p=manner.top_p,
+                seed=manner.seed,
+                stop=self.stop,
+                memory=self._memory(),
+            )
+        while True:
+            with engine.lock:  # for one token only: others take turns
+                token = next(tokens, None)
+            if token is None:
+                return
+            yield token
+
+    def _memory(self):
+        given = self._given()
+        return self.space.engine.integrator.prepare(given) if given else None
+
+    def _given(self) -> tuple[Read, ...]:
+        """What the base is given: nothing when the reader abstained or left it alone."""
+        return () if self.turn.abstained else tuple(read for read in self.reads if read.given)
+
+    def _changed(self) -> bool:
+        """Look whether somebody edited or deleted what is being read; True if the memory must be prepared anew."""
+        if not self._given():
+            return False
+        with self.space.engine.lock:
+            reads = self.space.current(self.reads)
+        changed, self.reads = reads != self.reads, reads
+        return changed
+
+    def _first(self) -> None:
+        if "first_token" not in self.watch.laps:
+            self.watch.lap("first_token")
+
+
+class Stopwatch:
+    """Seconds by stage."""
+
+    def __init__(self):
+        self.laps: dict[str, float] = {}
+        self._start = self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps[stage], self._last = now - self._last, now
+
+    def total(self) -> float:
+        return time.perf_counter() - self._start
+
+
+def _candidates(text: str, speaker: str, now: datetime, before: Sequence[Turn]) -> list[Candidate]:
+    context = next((said for turn in reversed(before) for said in (turn.reply, turn.text) if said), "")
+    earlier = "\n".join(turn.text for turn in before[-3:] if turn.text) if speaker == USER else ""
+    return split(text, speaker=speaker, now=now, context=context, earlier=earlier)
+
+
+def _texts(candidates: Sequence[Candidate]) -> list[str]:
+    return [text for candidate in candidates for text in (candidate.text, candidate.context)]
+
+
+def _still_true(space: Space, turn: Turn) -> bool:
+    """Whether an earlier turn may be shown to the base: not if it tells something edited or deleted since.
+
+    Otherwise the old words would live on in the session where they were said. Abstentions are left out, too: they
+    are not the base's own words, and it would imitate them.
+    """
+    slots = [write.slot for write in turn.writes] + [read.slot for read in turn.reads if read.given]
+    return not turn.abstained and all(space.holds(slot) for slot in slots)

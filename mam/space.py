@@ -1,0 +1,363 @@
+"""The space: a user's memory as a whole, with the base and the memory model that read and write it.
+
+It joins store, index and networks and holds the rule that they agree: every change goes to the store first, and
+`refresh` carries what happened there, in this process or another, into the index and the integrator's cache. The
+flow of a turn is in `chat`; this module knows its two halves, reading and writing, and all that can be done to slots.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from mam import exchange
+from mam.candidates import split
+from mam.chat import Chat
+from mam.dates import resolve
+from mam.engine import Engine
+from mam.errors import InputError, StoreError
+from mam.index import SlotIndex
+from mam.reader import Reading
+from mam.store import Purged, Store, new_id
+from mam.values import ACTIVE, USER, Candidate, Read, Session, Slot, Turn, Version, Write
+
+LONGEST_TEXT = 100_000  # characters of a message
+LONGEST_SLOT = 2_000  # characters of a memory
+LONGEST_QUERY = 4_000  # characters of a message that the reader looks at
+MOST_READ = 64  # slots
+NEAR = 8  # active slots that the relation head compares a candidate with
+BATCH = 256  # texts encoded at once when many are imported
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
+
+
+class Space:
+    """A user's memory. Safe to share between threads; other processes may change the same memory meanwhile.
+
+    All methods raise InputError for unknown ids and unusable input, StoreError when the file cannot be used.
+    """
+
+    def __init__(self, store: Store, engine: Engine):
+        self.store, self.engine = store, engine
+        self._index = SlotIndex(engine.memory.dim)
+        self._held: dict[str, str] = {}  # id -> text of what the index holds
+        self._seen = -1  # data version of the store that the index is at
+        self.refresh()
+
+    @property
+    def user(self) -> str:
+        return self.store.user
+
+    def about(self) -> dict[str, str]:
+        """What is loaded and where the memories are, for people."""
+        return self.engine.about() | {"user": self.user, "file": str(self.store.file)}
+
+    def close(self) -> None:
+        self.store.close()
+
+    # -- sessions -------------------------------------------------------------------------------------------------
+
+    def session(self, which: str | None = None) -> Chat:
+        """A session to chat in: resumed if `which` is the id or title of one, else new, with `which` as its title."""
+        if which is not None and not which.strip():
+            raise InputError("A session needs a title; leave it out for one named after its first message.")
+        found = self.store.session(which) if which else None
+        return Chat(self, found or self.store.new_session(which and cleaned(which)))
+
+    def sessions(self) -> list[Session]:
+        """All sessions, the one last used first."""
+        return self.store.sessions()
+
+    def turns(self, session: str) -> list[Turn]:
+        """The turns of the session with this id, oldest first."""
+        return self.store.turns(session)
+
+    def turn(self, id: str) -> Turn:
+        return self.store.turn(id)
+
+    def version(self) -> int:
+        """The data version: differs as soon as anything in the memory differs."""
+        return self.store.version()
+
+    # -- slots ----------------------------------------------------------------------------------------------------
+
+    def slots(self, state: str | None = ACTIVE) -> list[Slot]:
+        """Slots in a state ("active", "superseded", "archived", "deleted"; None: any), in the order they were told."""
+        return self.store.slots(state)
+
+    def slot(self, id: str) -> Slot:
+        return self.store.slot(id)
+
+    def versions(self, id: str) -> list[Version]:
+        """Every text and state a slot has had, oldest first."""
+        return self.store.versions(id)
+
+    def add(self, text: str, *, speaker: str = USER) -> Slot:
+        """Keep a text as it is, without asking the write gate."""
+        told = datetime.now().astimezone()
+        text, when, key = self._prepared(text, told)
+        with self.writing():
+            slot = Slot(new_id(), text, text, speaker, told.astimezone(UTC), when)
+            self.store.add_slot(slot, key, self.engine.memory.fingerprint)
+        return slot
+
+    def edit(self, id: str, text: str, *, version: int | None = None) -> Slot:
+        """Give a slot a new text; it is read from the next token on.
+
+        Raises ConflictError if `version` (of the slot that was looked at) is no longer the current one.
+        """
+        text, when, key = self._prepared(text, datetime.now().astimezone())
+        with self.writing():
+            return self.store.edit_slot(
+                id, text, version=version, when=when, key=key, fingerprint=self.engine.memory.fingerprint
+            )
+
+    def delete(self, id: str) -> Slot:
+        """Into the trash: not read from the next token on. `restore` brings it back."""
+        with self.writing():
+            return self.store.delete_slot(id)
+
+    def restore(self, id: str) -> Slot:
+        """Make a deleted, superseded or archived slot active again."""
+        with self.writing():
+            return self.store.restore_slot(id)
+
+    def purge(self, id: str) -> Purged:
+        """Overwrite a slot for good, everywhere under the data folder; returns what was removed and checked."""
+        with self.engine.lock:
+            try:
+                return self.store.purge_slot(id)
+            finally:
+                self.refresh()
+
+    def read(self, query: str, k: int = 8) -> Reading:
+        """Read without chatting: at most `k` slots with their weights, the null weight and what it leads to."""
+        query, k = cleaned(query)[:LONGEST_QUERY], checked_k(k)
+        with self.engine.lock:
+            self.refresh()
+            return self.engine.memory.read(query, self.engine.memory.encode([query])[0], self._index, k)
+
+    # -- a look inside --------------------------------------------------------------------------------------------
+
+    def without(self, turn: Turn, slot_ids: Sequence[str]) -> tuple[str, list[float]]:
+        """The same turn answered greedily without those slots.
+
+        Returns that reply and, for each token of the turn's own reply, KL(with ‖ without) in nats.
+        """
+        from mam.ablation import without
+
+        missing = set(slot_ids) - {read.slot.id for read in turn.reads if read.given}
+        if missing:
+            raise InputError(f"Turn {turn.id} was not given {', '.join(sorted(missing))}; choose among its reads.")
+        return without(self.engine, turn, set(slot_ids))
+
+    def attribution(self, turn: Turn):
+        """Which slots each token of the reply came from; see `mam.attribution`."""
+        from mam.attribution import attribution
+
+        with self.engine.lock:
+            return attribution(self.engine.base, self.engine.integrator, turn)
+
+    # -- in and out -----------------------------------------------------------------------------------------------
+
+    def export(self, path: str | os.PathLike) -> int:
+        """Write all slots but the trash to a file of JSON lines; returns their number."""
+        return exchange.export(self.store.slots(None), path)
+
+    def import_(self, path: str | os.PathLike) -> list[Slot]:
+        """Add the slots of an exported file; those already here stay as they are. All of them or, on an error, none."""
+        known = {slot.id for slot in self.store.slots(None)}
+        fresh = [slot for slot in exchange.load(path) if slot.id not in known]
+        return self._add_all(fresh, "import")
+
+    def ingest(self, path: str | os.PathLike) -> list[Slot]:
+        """Turn a document (.txt, .md) into slots, sentence by sentence; their speaker is the file's name."""
+        text, told = exchange.document(path), datetime.now().astimezone()
+        found = [
+            Slot(new_id(), piece.text, piece.said, Path(path).name, told.astimezone(UTC), piece.when, span=piece.span)
+            for piece in split(text, speaker=Path(path).name, now=told)
+            if len(piece.text) <= LONGEST_SLOT
+        ]
+        return self._add_all(found, "ingest")
+
+    def _add_all(self, slots: list[Slot], by: str) -> list[Slot]:
+        memory = self.engine.memory
+        with self.writing():
+            for start in range(0, len(slots), BATCH):
+                part = slots[start : start + BATCH]
+                for slot, key in zip(part, memory.keys(memory.encode([slot.text for slot in part])), strict=True):
+                    self.store.add_slot(slot, key, memory.fingerprint, by)
+        return slots
+
+    # -- the two halves of a turn (see `chat`) ----------------------------------------------------------------------
+
+    def write(
+        self, turn: Turn, candidates: Sequence[Candidate], hidden: dict[str, np.ndarray]
+    ) -> tuple[tuple[Write, ...], tuple[Candidate, ...]]:
+        """Gate, relation head and store: save the turn that begins, keep what is worth it, and say why the rest is not.
+
+        hidden: encoder output (hidden,) float32 of every candidate's text and context.
+        """
+        memory = self.engine.memory
+        writes, rejected = [], []
+        with self.writing():
+            self.store.save_turn(turn)
+            for candidate, key in zip(*self._gated(candidates, hidden), strict=True):
+                if candidate.why:
+                    rejected.append(candidate)
+                    continue
+                near = [slot for slot, _ in self._index.nearest(key, NEAR)]
+                relation = memory.relate(candidate.text, near)
+                if relation.kind == "duplicate":
+                    writes.append(Write(relation.slot, candidate.score, "duplicate", None, relation.score))
+                    continue
+                slot = self.store.add_slot(_slot(candidate, turn), key, memory.fingerprint, "chat")
+                superseded = relation.slot.id if relation.kind == "update" else None
+                if superseded:
+                    self.store.supersede_slot(superseded, slot.id)
+                writes.append(Write(slot, candidate.score, relation.kind, superseded, relation.score))
+                self.refresh()  # the next candidate may repeat this one
+        return tuple(writes), tuple(rejected)
+
+    def _gated(self, candidates: Sequence[Candidate], hidden: dict[str, np.ndarray]) -> tuple[list, Sequence]:
+        """Candidates with the gate's score (and why not, where it stays below the threshold), and their keys."""
+        if not candidates:
+            return [], []
+        memory = self.engine.memory
+        texts = np.stack([hidden[candidate.text] for candidate in candidates])
+        contexts = np.stack([hidden[candidate.context] for candidate in candidates])
+        scores = memory.gate(list(candidates), texts, contexts)
+        judged = []
+        for candidate, score in zip(candidates, scores, strict=True):
+            why = ""
+            if len(candidate.text) > LONGEST_SLOT:
+                why = "too long to be one memory"
+            elif score < memory.gate_threshold:
+                why = "asks instead of telling" if candidate.said.endswith("?") else "nothing to remember"
+            judged.append(replace(candidate, score=float(score), why=why))
+        return judged, memory.keys(texts)
+
+    def reading(self, query: str, hidden: np.ndarray, k: int) -> Reading:
+        """The reader's weights for a message with encoder output `hidden` (hidden,) float32."""
+        return self.engine.memory.read(query[:LONGEST_QUERY], hidden, self._index, k)
+
+    def encoded(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """Encoder output (hidden,) float32 of each different text, made in one batch."""
+        unique = list(dict.fromkeys(texts))
+        return dict(zip(unique, self.engine.memory.encode(unique), strict=True))
+
+    # -- store, index and caches agree ------------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """One transaction of the store, carried into index and caches; if it fails, those are as before, too."""
+        with self.engine.lock:
+            try:
+                with self.store.atomic():
+                    self.refresh()
+                    yield
+                self.refresh()
+            except BaseException:
+                self._index = SlotIndex(self.engine.memory.dim)
+                self._held, self._seen = {}, -1  # may hold what was not kept: read anew before the next use
+                raise
+
+    def refresh(self) -> None:
+        """Carry what happened in the store, here or in another process, into the index and the block cache."""
+        with self.engine.lock:
+            seen, changed, gone = self.store.changes(self._seen)
+            for id in [*(slot.id for slot in changed), *gone]:
+                if id in self._held:
+                    self._index.remove(id)
+                    self.engine.integrator.forget(self._held.pop(id))
+            active = [slot for slot in changed if slot.state == ACTIVE]
+            if active:
+                self._index.add(active, self._keys(active))
+                self._held |= {slot.id: slot.text for slot in active}
+            self._seen = seen
+
+    def holds(self, slot: Slot) -> bool:
+        """Whether the slot is active with the text it has here, as of the last refresh."""
+        return self._held.get(slot.id) == slot.text
+
+    def current(self, reads: tuple[Read, ...]) -> tuple[Read, ...]:
+        """The same reads with edited slots as they are now, and without those that are no longer active."""
+        if self.store.version() == self._seen:
+            return reads
+        self.refresh()
+        return tuple(
+            read if self.holds(read.slot) else replace(read, slot=self.store.slot(read.slot.id))
+            for read in reads
+            if read.slot.id in self._held
+        )
+
+    def _keys(self, slots: list[Slot]) -> np.ndarray:
+        """Keys (len(slots), dim) float32: stored ones, and new ones for slots written under another memory model."""
+        memory = self.engine.memory
+        known = self.store.keys([slot.id for slot in slots], memory.fingerprint)
+        missing = [slot for slot in slots if slot.id not in known]
+        for start in range(0, len(missing), BATCH):
+            part = missing[start : start + BATCH]
+            made = memory.keys(memory.encode([slot.text for slot in part]))
+            known |= {slot.id: key for slot, key in zip(part, made, strict=True)}
+        if missing:
+            self._keep_keys([slot.id for slot in missing], known)
+        return np.stack([known[slot.id] for slot in slots])
+
+    def _keep_keys(self, ids: list[str], known: dict[str, np.ndarray]) -> None:
+        try:
+            self.store.set_keys(ids, np.stack([known[id] for id in ids]), self.engine.memory.fingerprint)
+        except StoreError:  # a full or read-only disk must not stop reading: the keys are made again next time
+            return
+
+    def _prepared(self, text: str, told: datetime) -> tuple[str, str | None, np.ndarray]:
+        """A text ready to be kept: cleaned and dated, with the ISO date it speaks of and its key (dim,)."""
+        text, when = resolve(cleaned(text), told)
+        if len(text) > LONGEST_SLOT:
+            raise InputError(
+                f"A memory has at most {LONGEST_SLOT:,} characters; split this one, or ingest it as a file."
+            )
+        with self.engine.lock:
+            key = self.engine.memory.keys(self.engine.memory.encode([text]))[0]
+        return text, when, key
+
+
+def _slot(candidate: Candidate, turn: Turn) -> Slot:
+    return Slot(
+        id=new_id(),
+        text=candidate.text,
+        said=candidate.said,
+        speaker=candidate.speaker,
+        told=turn.at,
+        when=candidate.when,
+        session=turn.session,
+        turn=turn.id,
+        span=candidate.span,
+        score=candidate.score,
+    )
+
+
+def cleaned(text: str) -> str:
+    """A message without control characters. Raises InputError if it is empty or too long."""
+    text = text.replace("\r\n", "\n").encode("utf-8", "replace").decode("utf-8")
+    text = _CONTROL.sub("", text).strip()
+    if not text:
+        raise InputError("There is nothing in this message; write something first.")
+    if len(text) > LONGEST_TEXT:
+        raise InputError(
+            f"A message has at most {LONGEST_TEXT:,} characters, this one {len(text):,}; ingest it as a file instead."
+        )
+    return text
+
+
+def checked_k(k: int) -> int:
+    if not isinstance(k, int) or not 1 <= k <= MOST_READ:
+        raise InputError(f"k is {k}; between 1 and {MOST_READ} slots can be read at once.")
+    return k
