@@ -6,7 +6,7 @@ all-MiniLM-L6-v2 as published); `full_context` gives the whole conversation. Kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import bm25s
@@ -81,29 +81,27 @@ def cosine_best(keys: np.ndarray, query: np.ndarray, k: int) -> list[int]:
     return [int(i) for i in np.argsort(-(keys @ query), kind="stable")[:k]]
 
 
-def message_lists(life: Life, questions: Sequence[str], names: Sequence[str], minilm: MiniLM | None, k: int = 8,
-                  chosen: dict | None = None) -> dict[str, list[prompts.Messages]]:
-    """For each baseline, the messages of each question. `chosen` overrides the tuned forms (see `tune`)."""
-    chosen = chosen or prompts.CHOSEN
-    texts, asked = notes(life), list(questions)
-    finders: dict[str, Callable[[], list[list[int]]]] = {
-        "prompt_bm25": lambda: [index.best(q, k) for index in (BM25(texts),) for q in asked],
-        "prompt_minilm": lambda: [cosine_best(keys, q, k) for keys in (minilm.encode(texts),)
-                                  for q in minilm.encode(asked)],
-    }
-    lists: dict[str, list[prompts.Messages]] = {}
-    for name in names:
-        if name == "none":
-            lists[name] = [prompts.bare((), question) for question in asked]
-            continue
-        form, order = prompts.FORMS[chosen[name][0]], chosen[name][1]
-        if name == "full_context":
-            lists[name] = [form(transcript(life), question) for question in asked]
-            continue
-        step = -1 if order == "best_last" else 1
-        lists[name] = [form([texts[i] for i in found[::step]], question)
-                       for found, question in zip(finders[name](), asked, strict=True)]
-    return lists
+def retrieved(name: str, texts: Sequence[str], questions: Sequence[str], minilm: MiniLM, k: int) -> list[list[int]]:
+    """For each question, the indices of the k best texts, best first."""
+    if name == "prompt_bm25":
+        index = BM25(texts)
+        return [index.best(question, k) for question in questions]
+    keys = minilm.encode(texts)
+    return [[int(i) for i in np.argsort(-(keys @ query), kind="stable")[:k]] for query in minilm.encode(questions)]
+
+
+def message_lists(name: str, life: Life, questions: Sequence[str], minilm: MiniLM,
+                  choice: prompts.Choice | None = None) -> list[prompts.Messages]:
+    """The messages of each question for a baseline, in its tuned form or another `choice`."""
+    if name == "none":
+        return [prompts.bare((), question) for question in questions]
+    choice = choice or prompts.CHOSEN[name]
+    form = prompts.FORMS[choice.form]
+    if choice.notes is None:
+        return [form(transcript(life), question) for question in questions]
+    texts, step = notes(life), -1 if choice.best_last else 1
+    return [form([texts[i] for i in found[::step]], question) for question, found
+            in zip(questions, retrieved(name, texts, questions, minilm, choice.notes), strict=True)]
 
 
 def cut(base: Base, messages: prompts.Messages, room: int) -> list[int]:

@@ -20,15 +20,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import torch
-from mam.model import MemoryModel
-from mam.space import Space
 from tqdm import tqdm
 
-from mam import base as bases
 from mam import lives as generator
 from mam.base import Base
 from mam.bench.scoring import share
+from mam.engine import Engine, engine
 from mam.errors import InputError
+from mam.model import MemoryModel
+from mam.space import Space
+from mam.store import Store
 from mam.values import Turn
 
 MAX_TOKENS = 32  # of every reply, memory and baselines alike
@@ -57,19 +58,27 @@ class Settings:
 
 @dataclass(frozen=True)
 class World:
-    """The two networks, loaded once and shared by every space of a run."""
+    """The networks, loaded once and shared by every space of a run."""
 
-    base: Base
-    memory: MemoryModel
+    engine: Engine
 
     @classmethod
-    def load(cls, base: str = "smollm2-135m", device: str = "auto", weights: Path | None = None) -> World:
-        return cls(bases.load(base, device), MemoryModel.load(weights))
+    def load(cls, base: str = "smollm2-135m", device: str = "auto", memory: Path | None = None) -> World:
+        """Raises WeightsError when something is missing, or no attachment for this base was trained."""
+        return cls(engine(base, device, memory))
+
+    @property
+    def base(self) -> Base:
+        return self.engine.base
+
+    @property
+    def memory(self) -> MemoryModel:
+        return self.engine.memory
 
     @contextmanager
     def open(self, folder: Path) -> Iterator[Space]:
         """The space in a folder."""
-        space = Space(folder, base=self.base, memory=self.memory)
+        space = Space(Store(folder), self.engine)
         try:
             yield space
         finally:

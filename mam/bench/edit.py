@@ -11,12 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from mam.space import Space
-
 from mam import lives as generator
 from mam.bench import common
 from mam.bench.scoring import contains, contains_all, contains_any, share, untold
 from mam.lives import Fact, Life, Question
+from mam.space import Space
 from mam.values import Slot
 
 EDITS = DELETES = UPDATES = 2  # per life

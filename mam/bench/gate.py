@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from mam.candidates import split
-from mam.model import MemoryModel
 from tqdm import tqdm
 
 from mam.bench import common
 from mam.bench.scoring import auc, f1, share
+from mam.candidates import split
 from mam.errors import InputError
 from mam.lives import Life, Sentence, Utterance
-from mam.values import Candidate
+from mam.model import MemoryModel
+from mam.values import USER, Candidate
 
 LOCOMO = "locomo_dev.json.gz"
 LOCOMO_TIME = "%I:%M %p on %d %B, %Y"
@@ -59,12 +59,16 @@ def covers(candidate: Candidate, start: int, end: int) -> bool:
 
 
 def talk(life: Life) -> Iterator[tuple[Utterance, list[Candidate]]]:
-    """Every utterance with its candidates, each with the utterance before it as context."""
+    """Every utterance with its candidates, split with the context that `mam.chat` would give them."""
     for session in life.sessions:
-        before, at = "", session.started
-        for utterance in session.utterances:
-            yield utterance, split(utterance.text, speaker=utterance.speaker, now=at, context=before)
-            before, at = utterance.text, at + timedelta(minutes=1)
+        said: list[Utterance] = []
+        for number, utterance in enumerate(session.utterances):
+            mine = utterance.speaker == USER
+            earlier = "\n".join(before.text for before in said[-3:] if before.speaker == USER) if mine else ""
+            context = said[-1].text if said else ""
+            at = session.started + timedelta(minutes=number)
+            yield utterance, split(utterance.text, speaker=utterance.speaker, now=at, context=context, earlier=earlier)
+            said.append(utterance)
 
 
 def sentences(memory: MemoryModel, life: Life) -> Iterator[tuple[str, Sentence, bool]]:

@@ -25,9 +25,10 @@ from mam import decode
 from mam import lives as generator
 from mam.bench import baselines, common, prompts
 from mam.bench.scoring import spread
+from mam.index import SlotIndex
 from mam.space import Space
 from mam.store import Store, new_id
-from mam.values import Slot
+from mam.values import USER, Slot
 
 SIZES = (0, 100, 10_000, 100_000)
 REPEATS = 30
@@ -68,20 +69,25 @@ def filler(count: int, settings: common.Settings) -> list[str]:
 
 
 @contextmanager
-def filled(world: common.World, life: generator.Life, texts: Sequence[str], keys: np.ndarray) -> Iterator[Space]:
-    """A space that was told a life and holds `texts` beside it; the fillers are stored in one transaction."""
+def filled(world: common.World, size: int, life: generator.Life, texts: Sequence[str],
+           keys: np.ndarray) -> Iterator[Space]:
+    """A space with `size` slots: a life that was told and, stored in one transaction, fillers; 0: an empty one."""
     with common.temporary() as folder:
         with world.open(folder) as space:
-            if texts:
+            if size:
                 common.tell(space, life)
+            rest = max(size - len(space.slots()), 0)
         store = Store(folder)
         with store.atomic():
-            for text, key in zip(texts, keys, strict=True):
-                slot = Slot(id=new_id(), text=text, said=text, speaker="user", told=datetime.now(UTC))
-                store.add_slot(slot, key, world.memory.fingerprint)
+            for text, key in zip(texts[:rest], keys[:rest], strict=True):
+                store.add_slot(_slot(text), key, world.memory.fingerprint)
         store.close()
         with world.open(folder) as space:
             yield space
+
+
+def _slot(text: str) -> Slot:
+    return Slot(new_id(), text, text, USER, datetime.now(UTC))
 
 
 # ---- the base and its prompts, through the whole turn ----------------------------------------------------
@@ -135,12 +141,12 @@ def prompt_conditions(world: common.World, talk: Talk) -> dict[str, Callable[[st
     """Token ids by condition, for a question."""
     base, texts = world.base, baselines.notes(talk.life)
     index, history = baselines.BM25(texts), baselines.transcript(talk.life)
-    retrieval = prompts.FORMS[prompts.CHOSEN["prompt_bm25"][0]]
-    whole = prompts.FORMS[prompts.CHOSEN["full_context"][0]]
+    retrieval, k = prompts.FORMS[prompts.CHOSEN["prompt_bm25"].form], prompts.CHOSEN["prompt_bm25"].notes
+    whole = prompts.FORMS[prompts.CHOSEN["full_context"].form]
     room = base.context - REPLY
     return {
         "base_alone": lambda q: base.prompt(prompts.bare((), q)),
-        "prompt_retrieval": lambda q: base.prompt(retrieval([texts[i] for i in index.best(q, common.K)], q)),
+        "prompt_retrieval": lambda q: base.prompt(retrieval([texts[i] for i in index.best(q, k)], q)),
         "prompt_whole_history": lambda q: baselines.cut(base, whole(history, q), room),
     }
 
@@ -154,7 +160,8 @@ def turns(world: common.World, spaces: dict[int, Space], talk: Talk, repeats: in
 
     def memory(size: int, question: str, general: str) -> None:
         space, name = spaces[size], f"memory_{size}"
-        space.integrator.clear()  # cold: nothing encoded yet, so this turn pays for the blocks it reads
+        for read in space.read(question).reads:  # cold: this turn pays for encoding the blocks it reads
+            world.engine.integrator.forget(read.slot.text)
         asked = [(f"{name}_read_cold", question, True), (f"{name}_read_warm", question, True)] if size else []
         for condition, text, read in [*asked, (f"{name}_nothing_read", general, False)]:
             if why := streamed(space, text, times[condition], read):
@@ -183,18 +190,23 @@ def turns(world: common.World, spaces: dict[int, Space], talk: Talk, repeats: in
 # ---- reading and decoding by themselves ------------------------------------------------------------------
 
 
-def readings(world: common.World, spaces: dict[int, Space], talk: Talk, repeats: int) -> dict:
+def readings(world: common.World, texts: Sequence[str], keys: np.ndarray, sizes: Sequence[int], talk: Talk,
+             repeats: int) -> dict:
     """Milliseconds to read exactly over all slots: of a query already encoded, and with its encoding."""
     memory, found = world.memory, {}
+    slots = [_slot(text) for text in texts]
+    indices = {size: SlotIndex(memory.dim) for size in sizes if size}
+    for size, index in indices.items():
+        index.add(slots[:size], keys[:size])
     seconds: dict[tuple[int, str], list[float]] = defaultdict(list)
     queries = [*talk.personal, *talk.general]
     for number in tqdm(range(repeats), desc="latency: readings", dynamic_ncols=True):
         query = queries[number % len(queries)]
-        for size, space in spaces.items():
+        for size, index in indices.items():
             start = time.perf_counter()
             hidden = memory.encode([query])[0]
             encoded = time.perf_counter()
-            memory.read(query, hidden, space.index, common.K)
+            memory.read(query, hidden, index, common.K)
             end = time.perf_counter()
             seconds[size, "read_ms"].append(end - encoded)
             seconds[size, "with_encoding_ms"].append(end - start)
@@ -213,7 +225,7 @@ def decoding(world: common.World, space: Space, talk: Talk, repeats: int) -> dic
         question = talk.personal[number % len(talk.personal)]
         ids = base.prompt(prompts.bare((), question))
         reads = [replace(read, given=True, weight=max(read.weight, 0.01)) for read in space.read(question).reads]
-        prepared = space.integrator.prepare(reads)
+        prepared = world.engine.integrator.prepare(reads)
         jobs = {"memory": partial(_loop, world, ids, prepared), "loop": partial(_loop, world, ids, None),
                 "generate": partial(_generate, world, ids)}
         for name in random.Random(number).sample(sorted(jobs), len(jobs)):
@@ -272,11 +284,11 @@ def run(world: common.World, settings: common.Settings) -> dict:
         keys = world.memory.keys(world.memory.encode(texts))
     with ExitStack() as stack:
         with clock("fill_and_open"):
-            spaces = {size: stack.enter_context(filled(world, talk.life, texts[:size], keys[:size])) for size in sizes}
+            spaces = {size: stack.enter_context(filled(world, size, talk.life, texts, keys)) for size in sizes}
         with clock("turns"):
             measured = turns(world, spaces, talk, repeats, settings.seed)
         with clock("readings"):
-            read = readings(world, spaces, talk, settings.capped(READS))
+            read = readings(world, texts, keys, sizes, talk, settings.capped(READS))
         with clock("decoding"):
             decoded = decoding(world, spaces[100], talk, repeats)
         held = {str(size): len(space.slots()) for size, space in spaces.items()}

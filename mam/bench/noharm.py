@@ -10,7 +10,6 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mam.space import Space
 from tqdm import tqdm
 
 from mam import lives as generator
@@ -18,6 +17,7 @@ from mam.bench import common
 from mam.bench.recall import ONE
 from mam.bench.scoring import contains_all, share, untold
 from mam.lives import Question
+from mam.space import Space
 from mam.values import Turn
 
 PROMPTS = 300

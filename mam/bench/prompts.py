@@ -8,6 +8,7 @@ one a baseline uses was chosen on validation lives by `--tune-prompts` (see CHOS
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 Messages = list[dict[str, str]]
 Form = Callable[[Sequence[str], str], Messages]
@@ -79,18 +80,47 @@ def two_shot_copying(notes: Sequence[str], question: str) -> Messages:
     return [*messages, *in_user(notes, question)]
 
 
+def as_chat(notes: Sequence[str], question: str) -> Messages:
+    """What was said as the conversation it was: user messages, each with an answer."""
+    messages: Messages = []
+    for note in notes:
+        date, _, said = note.partition("] ")
+        if said.startswith("Assistant: "):
+            messages.append({"role": "assistant", "content": said.removeprefix("Assistant: ")})
+            continue
+        messages.append(_user(f"{date}] {said.removeprefix('User: ')}"))
+        if not said.startswith("User: "):
+            messages.append({"role": "assistant", "content": "I will remember that."})
+    return [*messages, _user(question)]
+
+
 def bare(notes: Sequence[str], question: str) -> Messages:
     """No notes at all: what the base says by itself."""
     return [_user(question)]
 
 
 FORMS: dict[str, Form] = {form.__name__: form for form in (
-    in_system, in_system_brief, in_user, in_user_first, copying, two_shot, two_shot_system, two_shot_copying)}
-ORDERS = ("best_first", "best_last")  # where the most relevant note stands; histories keep their order of time
+    in_system, in_system_brief, in_user, in_user_first, copying, two_shot, two_shot_system, two_shot_copying, as_chat)}
 
-# baseline -> (form, order, share right on validation lives); chosen by `python -m mam bench recall --tune-prompts`
-CHOSEN: dict[str, tuple[str, str, float | None]] = {
-    "prompt_bm25": ("two_shot", "best_last", None),
-    "prompt_minilm": ("two_shot", "best_last", None),
-    "full_context": ("in_user", "time", None),
+
+@dataclass(frozen=True)
+class Choice:
+    """How a baseline prompts: the form, how many notes of those retrieved, and where the most relevant one stands."""
+
+    form: str
+    notes: int | None = None  # None: the whole history, in order of time
+    best_last: bool = False
+    score: float | None = None  # share right on validation lives
+
+    def __str__(self) -> str:
+        if self.notes is None:
+            return self.form
+        return f"{self.form}, {self.notes} notes, best {'last' if self.best_last else 'first'}"
+
+
+# Chosen by `python -m mam bench recall --tune-prompts`; never on test lives.
+CHOSEN: dict[str, Choice] = {
+    "prompt_bm25": Choice("two_shot", 8, True),
+    "prompt_minilm": Choice("two_shot", 8, True),
+    "full_context": Choice("in_user"),
 }

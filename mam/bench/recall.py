@@ -76,11 +76,10 @@ def run(world: common.World, settings: common.Settings) -> dict:
             if facts := evidence(life, question):
                 hits.append((question.type, hit(turn, facts)))
                 written += [any(holds(slot, fact) for slot in slots) for fact in facts]
-        with clock("retrieve"):
-            lists = baselines.message_lists(life, [q.text for q in questions], BASELINES, minilm, common.K)
         for name in BASELINES:
             with clock(name):
-                replies = baselines.answers(world.base, lists[name], common.MAX_TOKENS)
+                lists = baselines.message_lists(name, life, [question.text for question in questions], minilm)
+                replies = baselines.answers(world.base, lists, common.MAX_TOKENS)
             for question, reply in zip(questions, replies, strict=True):
                 others[name].add(question, reply)
     return _results(memory, others, hits, written, clock)
@@ -93,7 +92,7 @@ def _results(memory: Tally, others: dict[str, Tally], hits: list, written: list,
         "reader_hit": share(ok for _, ok in hits), "written": share(written),
         "memory_details": {**memory.summary(), "reader_hit_by_type": common.by_type(hits)},
         "baseline_details": {name: tally.summary() for name, tally in others.items()},
-        "baseline_prompts": {name: {"form": form, "order": order, "validation": score}
-                             for name, (form, order, score) in prompts.CHOSEN.items()},
+        "baseline_prompts": {name: {"prompt": str(choice), "validation": choice.score}
+                             for name, choice in prompts.CHOSEN.items()},
         "questions": len(memory.outcomes), "seconds_by_part": clock.rounded(),
     }

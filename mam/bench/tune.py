@@ -1,42 +1,62 @@
-"""Chooses the prompt of each baseline on validation lives: every form, and for retrieval both orders of the notes.
+"""Chooses the prompt of each baseline on validation lives.
 
     python -m mam bench recall --tune-prompts --lives 30
 
-The winner and its score are recorded in `prompts.CHOSEN`; the test lives are never looked at here.
+Every form is tried on the first quarter of the lives, for retrieval with three and with eight notes and the best one
+first and last; the best few of each baseline then on all lives. The winner and its score are recorded in
+`prompts.CHOSEN`; the test lives are never looked at here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
+
+from tqdm import tqdm
+
 from mam import fetch
 from mam.bench import baselines, common, prompts
+from mam.bench.prompts import Choice
 from mam.bench.recall import ONE, right
 from mam.bench.scoring import share
+from mam.lives import Life, Question
 
-RETRIEVAL = ("prompt_bm25", "prompt_minilm")
+FINALISTS = 4
+RETRIEVAL = [Choice(form, notes, last) for form, notes, last in product(prompts.FORMS, (3, common.K), (False, True))]
+# the question before a whole history makes every prompt different from its first line on: minutes instead of seconds
+HISTORY = [Choice(form) for form in prompts.FORMS if form != "in_user_first"]
+Asked = Sequence[tuple[Life, list[Question]]]
 
 
-def arms(names: tuple[str, ...] = (*RETRIEVAL, "full_context")) -> list[tuple[str, str, str]]:
-    """(baseline, form, order) of everything that is tried."""
-    return [(name, form, order) for name in names for form in prompts.FORMS
-            for order in (prompts.ORDERS if name in RETRIEVAL else ("time",))]
+def score(world: common.World, name: str, choice: Choice, asked: Asked, minilm: baselines.MiniLM) -> float:
+    """Share right, 0..1."""
+    outcomes: list[bool] = []
+    for life, questions in asked:
+        lists = baselines.message_lists(name, life, [question.text for question in questions], minilm, choice)
+        replies = baselines.answers(world.base, lists, common.MAX_TOKENS)
+        outcomes += [right(question, reply) for question, reply in zip(questions, replies, strict=True)]
+    return share(outcomes) or 0.0
 
 
-def run(world: common.World, settings: common.Settings, names: tuple[str, ...] = (*RETRIEVAL, "full_context")) -> dict:
-    """Share right on questions about one fact, by arm; `best` names the winner of each baseline."""
+def scores(world: common.World, name: str, choices: Sequence[Choice], asked: Asked,
+           minilm: baselines.MiniLM) -> dict[Choice, float]:
+    """Best first."""
+    found = {choice: score(world, name, choice, asked, minilm)
+             for choice in tqdm(choices, desc=f"{name}, {len(asked)} lives", dynamic_ncols=True)}
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+
+
+def run(world: common.World, settings: common.Settings) -> dict:
+    """Share right on questions about one fact, by prompt; `best` names the winner of each baseline."""
     minilm = baselines.MiniLM(fetch.encoder())
-    outcomes: dict[tuple[str, str, str], list[bool]] = {arm: [] for arm in arms(names)}
-    for life in common.lives(settings, "tuning prompts"):
-        questions = [question for question in common.chosen_questions(life) if question.type in ONE]
-        for arm, right_ones in outcomes.items():
-            name, form, order = arm
-            lists = baselines.message_lists(life, [q.text for q in questions], (name,), minilm, common.K,
-                                            {name: (form, order, None)})
-            replies = baselines.answers(world.base, lists[name], common.MAX_TOKENS)
-            right_ones += [right(question, reply) for question, reply in zip(questions, replies, strict=True)]
-    scores = {arm: share(right_ones) or 0.0 for arm, right_ones in outcomes.items()}
-    best = {name: max((arm for arm in scores if arm[0] == name), key=scores.__getitem__) for name in names}
-    return {
-        "best": {name: " ".join(arm[1:]) for name, arm in best.items()},
-        **{name: {" ".join(arm[1:]): score for arm, score in scores.items() if arm[0] == name} for name in names},
-        "questions": max(map(len, outcomes.values()), default=0),
-    }
+    asked = [(life, [question for question in common.chosen_questions(life) if question.type in ONE])
+             for life in common.lives(settings, "validation lives")]
+    few = asked[:max(1, len(asked) // 4)]
+    results: dict = {"best": {}, "questions": sum(len(questions) for _, questions in asked)}
+    for name, choices in (("prompt_bm25", RETRIEVAL), ("prompt_minilm", RETRIEVAL), ("full_context", HISTORY)):
+        first = scores(world, name, choices, few, minilm)
+        final = scores(world, name, list(first)[:FINALISTS], asked, minilm)
+        results[name] = {str(choice): {"some": value, "all": final.get(choice)} for choice, value in first.items()}
+        best = next(iter(final))
+        results["best"][name] = {"prompt": str(best), "score": final[best]}
+    return results
