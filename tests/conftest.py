@@ -1,0 +1,98 @@
+"""Shared fixtures: a tiny random base, made in milliseconds, and a cache folder that is not the user's.
+
+Tests whose claim is about the real weights take `real_base`; it is skipped where they are not cached, unless
+MAM_TEST_WEIGHTS=1 asks for them to be fetched (`make test` has fetched them already).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from mam import base, fetch
+
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def byte_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
+    """One token per byte (256) and three special tokens, with a chat template."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(alphabet)}, merges=[]))
+    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens.decoder = decoders.ByteLevel()
+    tokens.add_special_tokens(list(SPECIAL))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokens, eos_token="<|im_end|>", additional_special_tokens=list(SPECIAL), chat_template=template
+    )
+
+
+def tiny_config(**changes) -> dict:
+    """Settings of a two-layer model with grouped key/value heads, 259 tokens and a context of 512."""
+    settings = {
+        "vocab_size": 259,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 512,
+        "bos_token_id": 257,
+        "eos_token_id": 258,
+        "pad_token_id": 258,
+        "initializer_range": 0.3,  # large, so that different prompts get different replies
+    }
+    return settings | changes
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> Path:
+    """A tiny random Llama with its tokenizer, as a checkpoint folder."""
+    folder = tmp_path_factory.mktemp("tiny-base")
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**tiny_config())).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tiny_folder) -> base.Base:
+    return base.load(tiny_folder, device="cpu")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def float32_on_tiny_bases():
+    """Tests do not depend on how fast the machine is at bfloat16."""
+    before = os.environ.get("MAM_DTYPE")
+    os.environ["MAM_DTYPE"] = before or "float32"
+    yield
+    if before is None:
+        del os.environ["MAM_DTYPE"]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache folder for this test."""
+    monkeypatch.setenv("MAM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def real_base() -> base.Base:
+    """The default base with its real weights, in the precision this machine would use."""
+    if not (fetch.cache() / fetch.BASE_FOLDER).exists() and not os.environ.get("MAM_TEST_WEIGHTS"):
+        pytest.skip("the default weights are not cached; run `python -m mam.fetch` first")
+    before = os.environ.pop("MAM_DTYPE")
+    try:
+        return base.load(device="cpu")
+    finally:
+        os.environ["MAM_DTYPE"] = before
