@@ -1,0 +1,177 @@
+"""The integrator: feeds the slots that were read into the frozen base. Last stage of a turn before the reply.
+
+How the base sees a memory (the layout of its key/value cache):
+
+    columns   │ learned prefix │ slot 1 │ slot 2 │ ... │ chat so far ...
+    positions │ 0 .. P-1       │ P ..   │ P ..   │     │ P + longest slot, ...
+    bias      │ 0              │ log w₁ │ log w₂ │     │ 0 (causal)
+
+- A *slot block* is the key/value block of one slot, encoded by the frozen base alone: it depends on nothing but
+  the slot's text, so it is computed once and cached, and an edit or a delete concerns that one block.
+- The *read weight* w of a slot enters every attention of every chat token on its block as + log w, so it is
+  causal for the reply: at w = 0 the slot is not there.
+- The *prefix* (P key/value vectors per layer) and *low-rank adapters* on the attention projections are trained
+  per base and active only while something is read: together they are the attachment. The base's weights never
+  change.
+
+It does not know where weights come from (reader) or how tokens are drawn (decode).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from mam.base import Base
+from mam.decode import Prepared
+from mam.lowrank import LowRank
+from mam.values import USER, Read, Slot
+
+BLOCK_CACHE_BYTES = 1 << 30
+BLOCK_TOKENS = 256  # a longer slot is cut: it would push the chat away from the prefix
+PREFIX_TEXT = (
+    "Notes about the user, remembered from earlier conversations. Answer from these notes and from nothing else;"
+    " when they do not hold the answer, say so. The notes:"
+)
+
+
+@dataclass(frozen=True)
+class IntegratorConfig:
+    base: str  # fingerprint of the base it was trained for
+    prefix: int = 16  # P, key/value vectors per layer
+    rank: int = 16
+    targets: str = r"(q_proj|v_proj|c_attn|query_key_value|qkv_proj|Wqkv)$"
+    adapt_slots: bool = False  # adapters also on while slot blocks are encoded
+
+
+class Integrator(nn.Module):
+    """One attachment: `config`, the prefix (layers, 2, kv_heads, P, head_dim) and the adapters of one base."""
+
+    def __init__(self, base: Base, config: IntegratorConfig):
+        super().__init__()
+        self.base, self.config = base, config
+        keys, values = self._encode(
+            base.tokenizer(PREFIX_TEXT)["input_ids"][: config.prefix], position=0
+        )
+        start = torch.stack(
+            [torch.stack([k[0], v[0]]) for k, v in zip(keys, values, strict=True)]
+        )
+        self.prefix = nn.Parameter(start.float().clone())
+        self.adapters = LowRank(base.model, config.targets, config.rank)
+        self.to(base.device)
+        self._blocks: OrderedDict[str, tuple[list[Tensor], list[Tensor]]] = (
+            OrderedDict()
+        )
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def settings(self) -> dict:
+        return asdict(self.config)
+
+    # ---- slot blocks -------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _encode(
+        self, ids: Sequence[int], position: int
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Keys and values of `ids` read alone by the base, rotary positions from `position` on.
+
+        A begin-of-text column comes first while encoding, so that the attention sink falls on it instead of on
+        the slot's first word, and is dropped afterwards.
+        """
+        cache = DynamicCache(config=self.base.model.config)
+        sink = self.base.tokenizer.bos_token_id
+        lead = [] if sink is None else [sink]
+        tokens = torch.tensor([lead + list(ids)], device=self.base.device)
+        positions = (
+            torch.arange(tokens.shape[1], device=self.base.device)[None]
+            + position
+            - len(lead)
+        )
+        self.base.model.base_model(
+            input_ids=tokens,
+            position_ids=positions.clamp_min(0),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        skip = len(lead)
+        return [x.keys[:, :, skip:] for x in cache.layers], [
+            x.values[:, :, skip:] for x in cache.layers
+        ]
+
+    def block(self, text: str) -> tuple[list[Tensor], list[Tensor]]:
+        """Key/value block of a slot text, per layer (1, kv_heads, tokens, head_dim); cached by the text alone.
+
+        Always encoded one by one: in a padded batch the same text would come out a rounding error different,
+        and a restart could change a reply.
+        """
+        with self._lock:
+            if text in self._blocks:
+                self._blocks.move_to_end(text)
+                return self._blocks[text]
+        ids = self.base.tokenizer(text, add_special_tokens=False)["input_ids"][
+            :BLOCK_TOKENS
+        ]
+        with self.adapters.active() if self.config.adapt_slots else nullcontext():
+            block = self._encode(ids, position=self.config.prefix)
+        with self._lock:
+            self._blocks[text] = block
+            self._bytes += _size(block)
+            while self._bytes > BLOCK_CACHE_BYTES and len(self._blocks) > 1:
+                self._bytes -= _size(self._blocks.popitem(last=False)[1])
+        return block
+
+    def forget(self, text: str) -> None:
+        """Drop the cached block of a slot that was edited, deleted or purged (any of its rendered forms)."""
+        with self._lock:
+            for known in [t for t in self._blocks if text in t]:
+                self._bytes -= _size(self._blocks.pop(known))
+
+    # ---- what the token loop gets ------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def prepare(self, reads: Sequence[Read]) -> Prepared:
+        """The memory of one turn: prefix and the blocks of the given reads, with log-weights as attention bias."""
+        given = [r for r in reads if r.given and r.weight > 0]
+        blocks = [self.block(render(r.slot)) for r in given]
+        dtype = self.base.dtype
+        layers = range(self.prefix.shape[0])
+        keys = [
+            torch.cat([self.prefix[i, :1].to(dtype), *(k[i] for k, _ in blocks)], dim=2)
+            for i in layers
+        ]
+        values = [
+            torch.cat([self.prefix[i, 1:].to(dtype), *(v[i] for _, v in blocks)], dim=2)
+            for i in layers
+        ]
+        lengths = [k[0].shape[2] for k, _ in blocks]
+        bias = torch.zeros(self.config.prefix + sum(lengths), device=self.base.device)
+        at = self.config.prefix
+        for read, length in zip(given, lengths, strict=True):
+            bias[at : at + length] = torch.log(torch.tensor(read.weight))
+            at += length
+        start = self.config.prefix + max(lengths, default=0)
+        return Prepared(
+            keys=keys,
+            values=values,
+            bias=bias,
+            start=start,
+            active=self.adapters.active,
+        )
+
+
+def render(slot: Slot) -> str:
+    """A slot as the base reads it: its text, and who said it when that was not the user."""
+    return slot.text if slot.speaker == USER else f"{slot.speaker}: {slot.text}"
+
+
+def _size(block: tuple[list[Tensor], list[Tensor]]) -> int:
+    return sum(t.nbytes for part in block for t in part)

@@ -1,0 +1,258 @@
+"""The memory model: one object that holds every trained part, and its files.
+
+    encoder ─┬─► write gate          worth keeping?
+             ├─► reader              what helps now? or nothing?
+             └─► keys                one vector per slot
+    relation head                    new, duplicate or update?
+    attachments                      one integrator per base
+
+Files of a saved memory model (a folder):
+
+    memory.json            settings, thresholds, sizes
+    memory.safetensors     encoder updates, gate, reader
+    relation.safetensors   pair encoder updates and head
+    attachments/NAME.json, NAME.safetensors     prefix and adapters for the base whose fingerprint the JSON holds
+    README.md              the model card
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from mam import device as _device
+from mam.base import Base
+from mam.encoder import Encoder
+from mam.errors import InputError, WeightsError
+from mam.gate import Gate, surface
+from mam.index import SlotIndex
+from mam.integrator import Integrator, IntegratorConfig
+from mam.reader import Reader, Reading, Thresholds
+from mam.relation import Relation, RelationHead
+from mam.values import Candidate, Slot
+
+SHIPPED = Path(__file__).parent.parent / "assets" / "memory"
+FORMAT = 1
+MAX_K = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes and thresholds, saved in memory.json."""
+
+    rank: int = 16
+    dim: int = 256
+    gate_threshold: float = 0.5
+    reading: Thresholds = field(default_factory=Thresholds)
+
+
+class MemoryModel(nn.Module):
+    """Encoder, write gate, relation head and reader, ready to use; `attach` adds the integrator of a base."""
+
+    def __init__(
+        self,
+        settings: Settings = Settings(),
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ):
+        super().__init__()
+        self.settings = settings
+        self.device = torch.device(device)
+        self.folder: Path | None = None
+        self.encoder = Encoder(settings.rank, device, dtype)
+        self.gate_head = Gate(self.encoder.width).to(device)
+        self.reader = Reader(self.encoder.width, settings.dim).to(device)
+        self.relation = RelationHead(Encoder(settings.rank, device, dtype)).to(device)
+        self.fingerprint = ""
+
+    @property
+    def dim(self) -> int:
+        return self.settings.dim
+
+    @property
+    def gate_threshold(self) -> float:
+        return self.settings.gate_threshold
+
+    # ---- what a turn asks of it ----------------------------------------------------------------------------
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Encoder vectors of texts: (texts, width) float32."""
+        return self.encoder.encode(texts)
+
+    @torch.inference_mode()
+    def keys(self, hidden: np.ndarray) -> np.ndarray:
+        """Slot keys (n, dim), float32 unit vectors, of encoder vectors (n, width)."""
+        return self.reader.keys(torch.from_numpy(hidden).to(self.device)).cpu().numpy()
+
+    @torch.inference_mode()
+    def gate(
+        self,
+        candidates: Sequence[Candidate],
+        hidden: np.ndarray,
+        context_hidden: np.ndarray,
+    ) -> list[float]:
+        """Probability that each candidate is worth keeping; vectors (n, width) of their texts and contexts."""
+        if not candidates:
+            return []
+        present = torch.tensor([[bool(c.context)] for c in candidates])
+        contexts = torch.from_numpy(context_hidden) * present
+        inputs = (torch.from_numpy(hidden), contexts, surface(candidates))
+        return torch.sigmoid(
+            self.gate_head(*(x.to(self.device) for x in inputs))
+        ).tolist()
+
+    def relate(self, text: str, near: Sequence[Slot]) -> Relation:
+        """What the new `text` is to the nearest active slots."""
+        return self.relation.judge(text, near)
+
+    def read(
+        self,
+        query: str,
+        hidden: np.ndarray,
+        index: SlotIndex,
+        k: int = 8,
+        now: datetime | None = None,
+    ) -> Reading:
+        """Weigh all slots of `index` for `query` with encoder vector `hidden` (width,). Raises InputError for a `k` out of 1..64."""
+        if not 1 <= k <= MAX_K:
+            raise InputError(f"k is {k}, but a turn can read 1 to {MAX_K} slots.")
+        return self.reader.read(
+            query, hidden, index, k, self.settings.reading, now or datetime.now(UTC)
+        )
+
+    # ---- attachments ---------------------------------------------------------------------------------------
+
+    def attach(self, base: Base) -> Integrator:
+        """The integrator trained for `base`. Raises WeightsError when there is none."""
+        folder = (self.folder or SHIPPED) / "attachments"
+        for file in sorted(folder.glob("*.json")):
+            config = _json(file)
+            if config.get("base") == base.fingerprint:
+                integrator = Integrator(base, IntegratorConfig(**config))
+                _load(integrator, file.with_suffix(".safetensors"))
+                return integrator.requires_grad_(False)
+        raise WeightsError(
+            f"This memory model has no attachment for the base {base.id}; train one: python -m mam attach --base {base.id}"
+        )
+
+    def save_attachment(
+        self, integrator: Integrator, name: str, path: Path | str | None = None
+    ) -> Path:
+        """Write an attachment beside the memory model; returns its weights file."""
+        folder = Path(path or self.folder or SHIPPED) / "attachments"
+        folder.mkdir(parents=True, exist_ok=True)
+        _save(integrator, folder / f"{name}.safetensors")
+        _write_json(folder / f"{name}.json", integrator.settings)
+        return folder / f"{name}.safetensors"
+
+    # ---- files ---------------------------------------------------------------------------------------------
+
+    def save(self, path: Path | str) -> None:
+        """Write settings and trained weights (bfloat16) into the folder `path`; attachments are saved apart."""
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        _save(self._memory(), folder / "memory.safetensors")
+        _save(self.relation, folder / "relation.safetensors")
+        _write_json(folder / "memory.json", {"format": FORMAT, **asdict(self.settings)})
+        self.folder, self.fingerprint = folder, _fingerprint(folder)
+
+    @classmethod
+    def load(
+        cls, path: Path | str | None = None, device: str | torch.device = "cpu"
+    ) -> MemoryModel:
+        """Read a saved memory model, by default the shipped one. Raises WeightsError when it is missing or damaged."""
+        folder = Path(path) if path else SHIPPED
+        stored = _json(folder / "memory.json")
+        if stored.pop("format", None) != FORMAT:
+            raise WeightsError(
+                f"{folder} holds a memory model of another format; this version of mam reads format {FORMAT}."
+            )
+        device = _device.pick(str(device))
+        model = cls(
+            Settings(**{**stored, "reading": Thresholds(**stored["reading"])}),
+            device,
+            _device.precision(device),
+        )
+        _load(model._memory(), folder / "memory.safetensors")
+        _load(model.relation, folder / "relation.safetensors")
+        model.encoder.fold()
+        model.relation.encoder.fold()
+        model.folder, model.fingerprint = folder, _fingerprint(folder)
+        return model.eval().requires_grad_(False)
+
+    def _memory(self) -> nn.ModuleDict:
+        return nn.ModuleDict(
+            {"encoder": self.encoder, "gate": self.gate_head, "reader": self.reader}
+        )
+
+
+def trained(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors of `module` that this project trained: everything but the fetched encoder network."""
+    return {
+        name: t for name, t in module.state_dict().items() if "network." not in name
+    }
+
+
+def _save(module: nn.Module, file: Path) -> None:
+    tensors = {
+        name: t.to("cpu", torch.bfloat16).contiguous()
+        for name, t in trained(module).items()
+    }
+    temporary = file.with_suffix(".part")
+    save_file(tensors, temporary)
+    temporary.replace(file)
+
+
+def _load(module: nn.Module, file: Path) -> None:
+    try:
+        stored = load_file(file)
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"{file} is missing; install mam again or train it: python -m mam train"
+        ) from error
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{file} is damaged; install mam again or train it: python -m mam train"
+        ) from error
+    wanted = trained(module)
+    if stored.keys() != wanted.keys() or any(
+        stored[n].shape != wanted[n].shape for n in wanted
+    ):
+        raise WeightsError(
+            f"{file} holds the weights of another model than its settings say."
+        )
+    module.load_state_dict(stored, strict=False)
+
+
+def _json(file: Path) -> dict:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"{file} is missing; install mam again or train it: python -m mam train"
+        ) from error
+    except (ValueError, OSError) as error:
+        raise WeightsError(
+            f"{file} is damaged ({error}); install mam again or train it: python -m mam train"
+        ) from error
+
+
+def _write_json(file: Path, data: dict) -> None:
+    temporary = file.with_suffix(".part")
+    temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(file)
+
+
+def _fingerprint(folder: Path) -> str:
+    """Of what keys depend on: the encoder's and reader's weights."""
+    return hashlib.sha256((folder / "memory.safetensors").read_bytes()).hexdigest()[:16]

@@ -1,0 +1,63 @@
+"""The model card beside the weights: what they were trained on, how, and what they reached, from the run itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+TEXT = """# Memory model of mam
+
+A small trained memory for a frozen language model: write gate, relation head and reader on a sentence encoder with
+low-rank updates, and one attachment (key/value prefix and low-rank adapters) for each base in `attachments/`.
+Weights are bfloat16 in safetensors; licence Apache-2.0. Made by `python -m mam train`, nothing else.
+
+Needs, fetched and not contained: all-MiniLM-L6-v2 (Apache-2.0) and the base, SmolLM2-135M-Instruct (Apache-2.0).
+
+## Data
+
+| data | licence | used for |
+|---|---|---|
+| generated lives (`mam.lives`, in this repository) | Apache-2.0 | all parts |
+| SQuADShifts, Reddit and Amazon parts | CC BY 4.0 | reader, integrator |
+| QAMR, development part | MIT | reader, integrator |
+| FairytaleQA, training part | Apache-2.0 | reader, integrator |
+
+Validation: lives of held-out kinds, values and phrasings; SQuADShifts Wikipedia part and FairytaleQA validation part.
+No evaluation set is trained on.
+
+## Training runs
+
+{runs}
+
+## Limits
+
+Made for first-person facts in English and short documents. Thresholds were tuned on generated lives: on other talk
+the gate may keep too much or too little. It remembers what people say, true or not.
+"""
+
+
+def write_card(folder: Path, record: dict) -> None:
+    """Add `record` of a run to training.json in `folder` and write the card anew from all runs that still count."""
+    file = folder / "training.json"
+    runs = json.loads(file.read_text()) if file.exists() else []
+    runs = [r for r in runs if not set(r["parts"]) <= set(record["parts"])] + [record]
+    file.write_text(json.dumps(runs, indent=2) + "\n")
+    (folder / "README.md").write_text(TEXT.format(runs="\n\n".join(map(_run, runs))))
+
+
+def _run(record: dict) -> str:
+    lines = [
+        f"**{', '.join(record['parts'])}**, {record['date']}: {record['seconds']} s on {record['hardware']};"
+        f" seed {record['seed']}; data: {', '.join(record['data'])}.",
+        "",
+        "| part | best step of | validation |",
+        "|---|---|---|",
+    ]
+    for part, found in record["validation"].items():
+        shown = ", ".join(
+            f"{k} {v:.3f}" for k, v in found.items() if k not in ("step", "seconds")
+        )
+        lines.append(
+            f"| {part} | {found.get('step', 0):.0f} of {record['schedules'][part]['steps']} | {shown} |"
+        )
+    return "\n".join(lines)

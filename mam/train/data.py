@@ -1,0 +1,233 @@
+"""What the parts learn from: generated lives, and the public question–answer sets when their folder is given.
+
+Everything is a function of (seed, split), so that a resumed run sees what the interrupted one would have seen.
+Lives of "train" share no kind of fact, value or lead-in with those of "val" and "test"; see `mam.lives.kinds`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from random import Random
+
+from mam.errors import InputError
+from mam.index import SlotIndex
+from mam.lives import (
+    Life,
+    commands,
+    general_prompts,
+    life,
+    personal_questions,
+)
+from mam.values import USER, Candidate, Slot
+
+NOW = datetime(2027, 3, 1, tzinfo=UTC)
+SETS = {
+    "train": (
+        "qa_squadshifts_reddit",
+        "qa_squadshifts_amazon",
+        "qa_qamr_dev",
+        "qa_fairytale_train",
+    ),
+    "val": ("qa_squadshifts_wiki", "qa_fairytale_val"),
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question to a space: the rows of its slots that answer it (none: nothing does), and what to say."""
+
+    text: str
+    rows: tuple[int, ...]
+    answer: str
+    values: tuple[str, ...]
+    type: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A memory and what happens around it: the unit that all parts train on."""
+
+    slots: tuple[Slot, ...]
+    asked: tuple[Asked, ...]
+    idle: tuple[str, ...] = ()  # messages that ask nothing of a memory
+    candidates: tuple[tuple[Candidate, bool], ...] = ()  # with the label: worth keeping
+    now: datetime = NOW
+
+
+def slot(row: int, text: str, told: datetime = NOW, speaker: str = USER) -> Slot:
+    return Slot(id=str(row), text=text, said=text, speaker=speaker, told=told)
+
+
+def scene(seed: int, split: str = "train") -> Scene:
+    """One life as a scene; sizes vary from a dozen slots to several dozen."""
+    random = Random(f"scene {split} {seed}")
+    one = life(
+        seed,
+        split,
+        sessions=random.choice((2, 3, 3, 4)),
+        facts=random.choice((10, 16, 24, 24, 36, 50)),
+    )
+    replaced = {f.replaces for f in one.facts if f.replaces is not None}
+    rows = {
+        i: row
+        for row, i in enumerate(i for i in range(len(one.facts)) if i not in replaced)
+    }
+    slots = [slot(row, one.facts[i].text, one.facts[i].told) for i, row in rows.items()]
+    candidates = _candidates(one)
+    # A gate lets some chatter through; the reader has to live with it.
+    junk = [
+        c
+        for c, keep in candidates
+        if not keep and c.speaker == USER and not c.said.endswith("?")
+    ]
+    for c in random.sample(junk, min(len(junk), random.choice((0, 0, 1, 3)))):
+        slots.append(slot(len(slots), c.text, one.facts[0].told))
+    asked = [
+        Asked(q.text, tuple(rows[i] for i in q.evidence), q.answer, q.values, q.type)
+        for q in one.questions
+        if all(i in rows for i in q.evidence)
+    ]
+    idle = random.sample(general_prompts(split), min(6, len(general_prompts(split))))
+    idle += random.sample(commands(split), min(2, len(commands(split))))
+    idle += [
+        c.said
+        for c, _ in random.sample(candidates, min(6, len(candidates)))
+        if c.speaker == USER
+    ]
+    now = max(f.told for f in one.facts) + timedelta(days=random.uniform(0.1, 60))
+    return Scene(tuple(slots), tuple(asked), tuple(idle), tuple(candidates), now)
+
+
+def _candidates(one: Life) -> list[tuple[Candidate, bool]]:
+    """Every labelled sentence as the gate meets it: with the words before it as context."""
+    out = []
+    for session in one.sessions:
+        before = ""
+        for utterance in session.utterances:
+            for s in utterance.sentences:
+                text = (
+                    one.facts[s.fact].text
+                    if s.fact is not None and s.text in one.facts[s.fact].text
+                    else s.text
+                )
+                out.append(
+                    (
+                        Candidate(
+                            text, s.text, speaker=utterance.speaker, context=before
+                        ),
+                        s.keep,
+                    )
+                )
+                before = s.text
+    return out
+
+
+@cache
+def personal(split: str) -> tuple[str, ...]:
+    return tuple(personal_questions(split))
+
+
+# ---- public question–answer sets ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Sentences of a passage, and questions with the sentence that answers each."""
+
+    sentences: tuple[str, ...]
+    questions: tuple[tuple[str, int, str], ...]  # question, sentence, answer
+
+
+def passages(folder: Path, split: str) -> list[Passage]:
+    """All passages of the sets of `split` found in `folder`. Raises InputError when a file is missing or damaged."""
+    out: list[Passage] = []
+    for name in SETS[split]:
+        by_text: dict[str, list[tuple[str, str]]] = {}
+        for row in _rows(folder / f"{name}.jsonl.gz"):
+            text, answer = row.get("context") or row.get("sentence"), _answer(row)
+            if text and answer and len(answer) <= 80:
+                by_text.setdefault(
+                    text if isinstance(text, str) else " ".join(text), []
+                ).append((row["question"].strip(), answer))
+        for text, pairs in by_text.items():
+            sentences = sentences_of(text)
+            found = [
+                (q, i, a) for q, a in pairs if (i := _holds(sentences, a)) is not None
+            ]
+            if found:
+                out.append(Passage(tuple(sentences), tuple(found)))
+    return out
+
+
+def passage_scene(seed: int, pool: list[Passage]) -> Scene:
+    """A few passages as one memory, told by nobody in particular; questions about two more that are not in it."""
+    random = Random(f"passages {seed}")
+    held, absent = random.sample(pool, 5), random.sample(pool, 2)
+    slots, asked = [], []
+    for passage in held:
+        first = len(slots)
+        slots += [
+            slot(first + i, s, NOW - timedelta(days=1), "document")
+            for i, s in enumerate(passage.sentences[:30])
+        ]
+        for question, i, answer in random.sample(
+            passage.questions, min(4, len(passage.questions))
+        ):
+            if i < 30:
+                asked.append(
+                    Asked(question, (first + i,), answer, (answer,), "passage")
+                )
+    for passage in absent:
+        if passage not in held:
+            asked.append(
+                Asked(random.choice(passage.questions)[0], (), "", (), "unknown")
+            )
+    return Scene(tuple(slots), tuple(asked))
+
+
+def sentences_of(text: str) -> list[str]:
+    """Sentences of edited prose."""
+    return [
+        s.strip()
+        for s in re.split(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9])", text)
+        if s.strip()
+    ]
+
+
+def _answer(row: dict) -> str:
+    answers = row.get("answers") or row.get("answer") or ""
+    first = answers[0] if isinstance(answers, list) and answers else answers
+    return (first.get("text", "") if isinstance(first, dict) else str(first)).strip()
+
+
+def _holds(sentences: list[str], answer: str) -> int | None:
+    return next(
+        (i for i, s in enumerate(sentences) if answer.lower() in s.lower()), None
+    )
+
+
+def _rows(file: Path) -> list[dict]:
+    try:
+        with gzip.open(file, "rt", encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{file} is missing; --data must name the folder with the public data sets."
+        ) from error
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{file} is damaged ({error}); fetch it again.") from error
+
+
+def index_of(scene: Scene, dim: int) -> SlotIndex:
+    """An index of the scene's slots without their keys: its words, times and speakers."""
+    import numpy as np
+
+    index = SlotIndex(dim)
+    index.add(scene.slots, np.zeros((len(scene.slots), dim), dtype=np.float32))
+    return index

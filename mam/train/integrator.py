@@ -1,0 +1,223 @@
+"""Training of an integrator: prefix and adapters of one base, through the frozen base, from the replies it should give.
+
+The reader is trained already and weighs the slots as it does in use, so the integrator learns with the weights it
+will get, mistakes included: where the answer is not among what was read, the right reply is to say so. Loss: mean
+cross-entropy of the reply's tokens, nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mam.integrator import Integrator, render
+from mam.model import MemoryModel
+from mam.reader import ABSTAIN
+from mam.train.batch import Example, answer_logits
+from mam.train.data import Asked, Passage, Scene, passage_scene, scene
+from mam.train.loop import Part
+
+LIVES, PASSAGES = 8, 4  # examples of a step
+K = 8
+HISTORY = 0.3  # share of examples with an exchange of small talk before the question
+LIGHTEST = 0.02  # as Thresholds.given
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An example and which of its answer's tokens carry the value asked for."""
+
+    example: Example
+    marked: tuple[bool, ...]
+    type: str
+
+
+class Examples:
+    """Makes trials: a scene, one of its questions, what the reader makes of it, and the reply."""
+
+    def __init__(
+        self,
+        memory: MemoryModel,
+        integrator: Integrator,
+        pool: list[Passage],
+        split: str,
+    ):
+        self.memory, self.base, self.pool, self.split = (
+            memory,
+            integrator.base,
+            pool,
+            split,
+        )
+        self.life = lru_cache(maxsize=256)(self._life)
+
+    def batch(self, step: int) -> list[Trial]:
+        random = Random(f"integrator {self.split} {step}")
+        lives = [
+            self._from(random, *self.life((step * LIVES + i) // 4))
+            for i in range(LIVES)
+        ]
+        if not self.pool:
+            return lives
+        return lives + [
+            self._from(
+                random, *self._indexed(passage_scene(step * PASSAGES + i, self.pool))
+            )
+            for i in range(PASSAGES)
+        ]
+
+    def _life(self, seed: int):
+        return self._indexed(scene(seed, self.split))
+
+    def _indexed(self, s: Scene):
+        from mam.index import SlotIndex
+
+        index = SlotIndex(self.memory.dim)
+        index.add(
+            s.slots, self.memory.keys(self.memory.encode([x.text for x in s.slots]))
+        )
+        return s, index, self.memory.encode([a.text for a in s.asked])
+
+    def _from(self, random: Random, s: Scene, index, hidden) -> Trial:
+        i = random.randrange(len(s.asked))
+        asked = s.asked[i]
+        reading = self.memory.read(asked.text, hidden[i], index, K, s.now)
+        weights = {int(r.slot.id): r.weight for r in reading.reads[:K]}
+        missing = [row for row in asked.rows if weights.get(row, 0) < LIGHTEST]
+        for row in (
+            missing
+        ):  # a slot that the reader missed cannot teach the integrator to use it
+            weights[row] = random.uniform(0.1, 0.6)
+        total = sum(weights.values())
+        held = (
+            1 - reading.null_weight
+            if asked.rows and not missing
+            else random.uniform(0.5, 1.0)
+        )
+        weights = {row: w / total * max(held, 0.3) for row, w in weights.items()}
+        rows = [row for row, w in weights.items() if w >= LIGHTEST]
+        random.shuffle(rows)  # the order of the blocks tells nothing
+        return self._trial(random, s, asked, rows, weights)
+
+    def _trial(
+        self,
+        random: Random,
+        s: Scene,
+        asked: Asked,
+        rows: list[int],
+        weights: dict[int, float],
+    ) -> Trial:
+        messages = [{"role": "user", "content": asked.text}]
+        talk = [c.said for c, keep in s.candidates if not keep and c.speaker == "user"]
+        if talk and random.random() < HISTORY:
+            said = [
+                c.said
+                for c, keep in s.candidates
+                if not keep and c.speaker == "assistant"
+            ] or ["I see."]
+            messages = [
+                {"role": "user", "content": random.choice(talk)},
+                {"role": "assistant", "content": random.choice(said)},
+            ] + messages
+        answer = asked.answer if asked.rows else ABSTAIN
+        ids, marked = self._answer(answer, asked.values)
+        slots = tuple(render(s.slots[row]) for row in rows)
+        logs = tuple(float(torch.log(torch.tensor(weights[row]))) for row in rows)
+        return Trial(
+            Example(slots, logs, tuple(self.base.prompt(messages)), ids),
+            marked,
+            asked.type,
+        )
+
+    def _answer(
+        self, answer: str, values: Sequence[str]
+    ) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+        """Token ids of the reply with its stop token, and which of them carry a value."""
+        tokens = self.base.tokenizer(
+            answer, add_special_tokens=False, return_offsets_mapping=True
+        )
+        spans = [
+            (at, at + len(v))
+            for v in values
+            if (at := answer.lower().find(v.lower())) >= 0
+        ]
+        marked = [
+            any(a < end and b > start for start, end in spans)
+            for a, b in tokens["offset_mapping"]
+        ]
+        stop = self.base.tokenizer.eos_token_id
+        return (*tokens["input_ids"], stop), (*marked, False)
+
+
+def part(
+    memory: MemoryModel,
+    integrator: Integrator,
+    pool: list[Passage],
+    val_pool: list[Passage],
+    trials: int = 160,
+) -> Part:
+    """What `loop.train` needs to train `integrator`; validation on about `trials` held-out questions."""
+    examples = Examples(memory, integrator, pool, "train")
+    held_out = Examples(memory, integrator, val_pool, "val")
+    val = [
+        t
+        for step in range(max(1, trials // (LIVES + PASSAGES)))
+        for t in held_out.batch(step)
+    ]
+    groups = [
+        {"params": [integrator.prefix], "lr": 5e-3},
+        {"params": list(integrator.adapters.parameters()), "lr": 2e-3},
+    ]
+    return Part(
+        name="integrator",
+        module=integrator,
+        groups=groups,
+        batch=examples.batch,
+        losses=lambda batch: {"reply": _loss(integrator, batch)},
+        validate=lambda: validate(integrator, val),
+    )
+
+
+def _loss(integrator: Integrator, batch: Sequence[Trial]) -> Tensor:
+    logits, targets = answer_logits(integrator, [t.example for t in batch])
+    return F.cross_entropy(logits, targets)
+
+
+@torch.no_grad()
+def validate(
+    integrator: Integrator, trials: Sequence[Trial], size: int = 16
+) -> dict[str, float]:
+    """Teacher-forced shares: all value tokens right, the whole reply right where the truth is ABSTAIN; and the loss."""
+    lives, passages, abstains, losses = [], [], [], []
+    ordered = sorted(trials, key=lambda t: len(t.example.slots))
+    for start in range(0, len(ordered), size):
+        batch = ordered[start : start + size]
+        logits, targets = answer_logits(integrator, [t.example for t in batch])
+        right = (logits.argmax(-1) == targets).split([len(t.marked) for t in batch])
+        losses.append(float(F.cross_entropy(logits, targets)) * len(batch))
+        for trial, ok in zip(batch, right, strict=True):
+            if trial.type == "unknown":
+                abstains.append(bool(ok.all()))
+            else:
+                said = all(
+                    o for o, m in zip(ok.tolist(), trial.marked, strict=True) if m
+                )
+                (passages if trial.type == "passage" else lives).append(said)
+    mean = lambda xs: sum(xs) / max(1, len(xs))
+    out = {
+        "loss": sum(losses) / len(trials),
+        "lives": mean(lives),
+        "passages": mean(passages),
+        "abstains": mean(abstains),
+    }
+    return out | {
+        "score": out["lives"]
+        + 0.5 * out["abstains"]
+        + 0.25 * out["passages"]
+        - 0.1 * out["loss"]
+    }

@@ -1,0 +1,172 @@
+"""One training loop for every part: progress, loss curves, checkpoint and resume, early stopping on validation.
+
+Knows optimisers and files; does not know what it trains. A batch is a function of the step alone, so a run that was
+interrupted and resumed goes on as if nothing had happened. Files in the run's folder, per part:
+
+    NAME.csv            step, split, one column per loss, written as they come
+    NAME.state.*        checkpoint: weights, optimiser moments (safetensors) and step, best score (JSON)
+    NAME.best.safetensors   the weights with the best validation score so far
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mam.model import trained
+
+
+@dataclass
+class Part:
+    """What the loop needs to know of a part. `validate` returns named figures; "score" decides, higher is better."""
+
+    name: str
+    module: nn.Module
+    groups: list[dict]  # optimiser parameter groups, each with its learning rate
+    batch: Callable[[int], Any]
+    losses: Callable[[Any], dict[str, Tensor]]
+    validate: Callable[[], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    steps: int
+    every: int = 50  # steps between validations, each with a checkpoint
+    patience: int = 4  # validations without a better score before it stops
+    minutes: float = float("inf")  # wall-clock limit
+    warmup: int = 20
+
+
+def train(part: Part, schedule: Schedule, folder: Path) -> dict[str, float]:
+    """Train `part`, leave its best weights in it, and return the figures of its best validation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    optimiser = torch.optim.AdamW(part.groups, weight_decay=0.01)
+    rates = [group["lr"] for group in optimiser.param_groups]
+    state = _resume(part, optimiser, folder)
+    best_file = folder / f"{part.name}.best.safetensors"
+    began = time.monotonic() - state["seconds"]
+    bar = tqdm(
+        total=schedule.steps,
+        initial=state["step"],
+        desc=part.name,
+        unit="step",
+        dynamic_ncols=True,
+    )
+    part.module.train()
+    while state["step"] < schedule.steps and not state["done"]:
+        step = state["step"]
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * _rate(step, schedule)
+        losses = part.losses(part.batch(step))
+        total = sum(losses.values())
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(
+            [p for g in part.groups for p in g["params"]], 1.0
+        )
+        optimiser.step()
+        state["step"] += 1
+        figures = {name: loss.item() for name, loss in losses.items()}
+        _log(folder, part.name, state["step"], "train", figures)
+        bar.update()
+        bar.set_postfix({name: f"{value:.3f}" for name, value in figures.items()})
+        late = time.monotonic() - began > 60 * schedule.minutes
+        if (
+            state["step"] % schedule.every == 0
+            or state["step"] == schedule.steps
+            or late
+        ):
+            found = _validate(part)
+            _log(folder, part.name, state["step"], "val", found)
+            bar.write(
+                f"{part.name} step {state['step']}: "
+                + ", ".join(f"{k} {v:.3f}" for k, v in found.items())
+            )
+            if found["score"] > state["best"].get("score", float("-inf")):
+                state["best"], state["stale"] = found | {"step": state["step"]}, 0
+                _write(trained(part.module), best_file)
+            else:
+                state["stale"] += 1
+            state["done"] = state["stale"] >= schedule.patience or late
+            state["seconds"] = time.monotonic() - began
+            _checkpoint(part, optimiser, state, folder)
+    bar.close()
+    part.module.load_state_dict(load_file(best_file), strict=False)
+    part.module.eval()
+    return state["best"] | {"seconds": state["seconds"]}
+
+
+def _rate(step: int, schedule: Schedule) -> float:
+    """Linear warm-up, then linear decay to a twentieth."""
+    return min(1.0, (step + 1) / schedule.warmup) * max(0.05, 1 - step / schedule.steps)
+
+
+def _validate(part: Part) -> dict[str, float]:
+    part.module.eval()
+    with torch.no_grad():
+        found = part.validate()
+    part.module.train()
+    return found
+
+
+def _log(
+    folder: Path, name: str, step: int, split: str, figures: dict[str, float]
+) -> None:
+    with (folder / f"{name}.csv").open("a", newline="") as file:
+        writer = csv.writer(file)
+        for key, value in figures.items():
+            writer.writerow([step, split, key, f"{value:.5f}"])
+
+
+def _checkpoint(
+    part: Part, optimiser: torch.optim.Optimizer, state: dict, folder: Path
+) -> None:
+    moments = {
+        f"{i}.{k}": v
+        for i, s in optimiser.state_dict()["state"].items()
+        for k, v in s.items()
+    }
+    _write(trained(part.module), folder / f"{part.name}.state.weights.safetensors")
+    _write(moments, folder / f"{part.name}.state.moments.safetensors")
+    temporary = folder / f"{part.name}.state.part"
+    temporary.write_text(json.dumps(state))
+    temporary.replace(
+        folder / f"{part.name}.state.json"
+    )  # last: without it the checkpoint does not exist
+
+
+def _resume(part: Part, optimiser: torch.optim.Optimizer, folder: Path) -> dict:
+    file = folder / f"{part.name}.state.json"
+    if not file.exists():
+        (folder / f"{part.name}.csv").write_text("step,split,figure,value\n")
+        return {"step": 0, "best": {}, "stale": 0, "done": False, "seconds": 0.0}
+    part.module.load_state_dict(
+        load_file(folder / f"{part.name}.state.weights.safetensors"), strict=False
+    )
+    stored = optimiser.state_dict()
+    for key, value in load_file(
+        folder / f"{part.name}.state.moments.safetensors"
+    ).items():
+        i, name = key.split(".", 1)
+        stored["state"].setdefault(int(i), {})[name] = value
+    optimiser.load_state_dict(stored)
+    return json.loads(file.read_text())
+
+
+def _write(tensors: dict[str, Tensor], file: Path) -> None:
+    temporary = file.with_suffix(".part")
+    save_file(
+        {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
+        temporary,
+    )
+    temporary.replace(file)
