@@ -117,17 +117,21 @@ class Pass:
             self._remember(memory, columns, capacity)
 
     def step(self, ids: list[int], every: bool = False) -> Tensor:
+        out = self._forward(ids, logits_to_keep=0 if every else 1)
+        return out.logits if every else out.logits[:, -1]
+
+    def attentions(self, ids: list[int]) -> tuple[Tensor, ...]:
+        """Attention weights of each layer, (1, heads, n, columns); only the plain ("eager") kernel has them."""
+        return self._forward(ids, logits_to_keep=1, output_attentions=True).attentions
+
+    def _forward(self, ids: list[int], **options):
         new = torch.tensor([ids], device=self.device)
         with self.memory.active() if self.memory else nullcontext():
             out = self.model(
-                input_ids=new,
-                past_key_values=self.cache,
-                use_cache=True,
-                logits_to_keep=0 if every else 1,
-                **self._chat(len(ids)),
+                input_ids=new, past_key_values=self.cache, use_cache=True, **options, **self._chat(len(ids))
             )
         self.length += len(ids)
-        return out.logits if every else out.logits[:, -1]
+        return out
 
     def _remember(self, memory: Prepared, columns: int, capacity: int) -> None:
         layers = self.cache.layers

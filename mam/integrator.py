@@ -129,6 +129,10 @@ class Integrator(nn.Module):
                 self._bytes -= _size(self._blocks.popitem(last=False)[1])
         return block
 
+    def tokens(self, slot: Slot) -> int:
+        """Columns of a slot's block."""
+        return self.block(render(slot))[0][0].shape[2]
+
     def forget(self, text: str) -> None:
         """Drop the cached block of a slot that was edited, deleted or purged (any of its rendered forms)."""
         with self._lock:
