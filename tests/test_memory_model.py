@@ -1,0 +1,173 @@
+"""The memory model's parts on tiny, untrained networks: what must hold whatever the weights are."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+import torch
+from fakes import byte_base
+
+from mam import decode
+from mam.index import SlotIndex, words
+from mam.integrator import Integrator, IntegratorConfig
+from mam.lowrank import LowRank
+from mam.reader import Reader, Thresholds
+from mam.train.batch import Example, answer_logits
+from mam.values import Read, Slot
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+
+
+def slot(id: str, text: str, speaker: str = "user", days: float = 0) -> Slot:
+    return Slot(id=id, text=text, said=text, speaker=speaker, told=NOW - timedelta(days=days))
+
+
+@pytest.fixture(scope="module")
+def integrator() -> Integrator:
+    torch.manual_seed(1)
+    base = byte_base()
+    module = Integrator(base, IntegratorConfig(base=base.fingerprint, prefix=4, rank=2))
+    with torch.no_grad():  # an untrained update is zero: make it matter
+        for b in module.adapters.b:
+            b.normal_(std=0.5)
+    return module
+
+
+def logits(integrator: Integrator, reads: list[Read], text: str = "What is my dog called?") -> torch.Tensor:
+    ids = integrator.base.prompt([{"role": "user", "content": text}])
+    return decode.forward(integrator.base.model, ids, integrator.prepare(reads))[0]
+
+
+REX, OSLO = slot("a", "My dog is called Rex."), slot("b", "I live in Oslo.")
+
+
+def test_low_rank_updates_leave_no_trace_when_off():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4))
+    x = torch.randn(3, 8)
+    plain, update = network(x), LowRank(network, r"^(0|2)$", rank=2)
+    update.b[0].data.normal_()
+    with update.active():
+        changed = network(x)
+    assert not torch.allclose(plain, changed)
+    assert torch.equal(network(x), plain)
+    update.fold()
+    assert torch.allclose(network(x), changed, atol=1e-5)
+
+
+def test_a_weight_of_zero_is_a_deleted_slot(integrator):
+    with_zero = logits(integrator, [Read(REX, 0.7), Read(OSLO, 0.0)])
+    without = logits(integrator, [Read(REX, 0.7)])
+    assert torch.equal(with_zero, without)
+
+
+def test_read_weights_are_causal(integrator):
+    heavy, light = logits(integrator, [Read(REX, 0.9)]), logits(integrator, [Read(REX, 0.001)])
+    assert not torch.allclose(heavy, light, atol=1e-3)
+
+
+def test_the_order_of_slots_does_not_matter(integrator):
+    one = logits(integrator, [Read(REX, 0.6), Read(OSLO, 0.2)])
+    other = logits(integrator, [Read(OSLO, 0.2), Read(REX, 0.6)])
+    assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_a_cached_block_equals_a_fresh_one(integrator):
+    first = logits(integrator, [Read(REX, 0.6)])
+    again = logits(integrator, [Read(REX, 0.6)])
+    integrator.forget(REX.text)
+    assert torch.equal(first, again)
+    assert torch.equal(first, logits(integrator, [Read(REX, 0.6)]))
+
+
+def test_forget_drops_the_block(integrator):
+    integrator.block("My dog is called Rex.")
+    integrator.forget("My dog is called Rex.")
+    assert not any("Rex" in text for text in integrator._blocks)
+
+
+def test_training_sees_what_the_token_loop_sees(integrator):
+    base = integrator.base
+    prompt = tuple(base.prompt([{"role": "user", "content": "Where do I live?"}]))
+    answer = tuple(base.tokenizer("In Oslo.")["input_ids"])
+    reads = [Read(REX, 0.2), Read(OSLO, 0.7)]
+    example = Example((REX.text, OSLO.text), tuple(np.log([0.2, 0.7])), prompt, answer)
+    other = Example((REX.text,), (0.0,), prompt[:9], answer[:3])  # of other lengths: padding must not matter
+    with torch.no_grad():
+        trained, targets = answer_logits(integrator, [other, example])
+    used = decode.forward(base.model, [*prompt, *answer], integrator.prepare(reads))[0]
+    assert targets.tolist() == [*answer[:3], *answer]
+    assert torch.allclose(trained[3:], used[len(prompt) - 1 : -1], atol=1e-3)
+
+
+def test_the_base_is_untouched(integrator):
+    before = integrator.base.weights_hash()
+    ids = integrator.base.prompt([{"role": "user", "content": "Hello"}])
+    alone = list(integrator.base.generate(ids, max_tokens=8))
+    list(integrator.base.generate(ids, max_tokens=8, memory=integrator.prepare([Read(REX, 0.9)])))
+    assert list(integrator.base.generate(ids, max_tokens=8)) == alone
+    assert integrator.base.weights_hash() == before
+
+
+# ---- index and reader -----------------------------------------------------------------------------------------
+
+
+def filled(texts: list[str], dim: int = 8) -> tuple[SlotIndex, np.ndarray]:
+    random = np.random.default_rng(0)
+    keys = random.normal(size=(len(texts), dim)).astype(np.float32)
+    keys /= np.linalg.norm(keys, axis=1, keepdims=True)
+    index = SlotIndex(dim)
+    index.add([slot(str(i), t, days=i) for i, t in enumerate(texts)], keys)
+    return index, keys
+
+
+def test_words_are_stems_without_stop_words():
+    assert words("My dogs are running to the shop") == words("dog run shop")
+
+
+def test_overlap_is_a_share_of_the_query():
+    index, _ = filled(["My dog is called Rex", "I live in Oslo", "My sister is a nurse"])
+    overlap = index.evidence("dog Rex", NOW)[:, 0]
+    assert overlap[0] == pytest.approx(1.0) and overlap[1] == overlap[2] == 0
+
+
+def test_recency_and_speaker_are_seen():
+    index, keys = filled(["I live in Oslo", "I like tea"])
+    index.add([slot("c", "We had lunch", speaker="Anna")], keys[:1])
+    evidence = index.evidence("What did Anna say to me?", NOW)
+    assert evidence[0, 1] > evidence[1, 1]  # told today, told yesterday
+    assert evidence[:, 2].tolist() == [1, 1, 1]  # "me" speaks of the user, "Anna" of Anna
+    assert index.evidence("What did Anna say?", NOW)[:, 2].tolist() == [0, 0, 1]
+
+
+def test_removed_slots_are_never_found_and_rows_are_repacked():
+    index, keys = filled([f"fact number {i}" for i in range(300)])
+    for i in range(0, 300, 2):
+        index.remove(str(i))
+    assert len(index) == 150 and len(index.slots) < 300
+    found = [s.id for s, _ in index.nearest(keys[0], 300)]
+    assert sorted(map(int, found)) == list(range(1, 300, 2))
+    assert index.nearest(keys[7], 1)[0][0].id == "7"
+
+
+def test_a_slot_added_again_is_replaced():
+    index, keys = filled(["I live in Oslo", "I like tea"])
+    index.add([slot("0", "I live in Rome")], keys[:1])
+    assert len(index) == 2 and index.get("0").text == "I live in Rome"
+    assert index.evidence("Oslo", NOW)[:, 0][index.alive].max() == 0
+
+
+def test_weights_and_null_sum_to_one():
+    torch.manual_seed(0)
+    index, _ = filled([f"fact {i}" for i in range(30)])
+    reading = Reader(width=16, dim=8).read("fact 3", np.ones(16, np.float32), index, 8, Thresholds(), NOW)
+    assert sum(r.weight for r in reading.reads) + reading.null_weight == pytest.approx(1, abs=1e-5)
+    assert [r.weight for r in reading.reads] == sorted((r.weight for r in reading.reads), reverse=True)
+    assert set(reading.reads[0].parts) == {"meaning", "words", "recency", "speaker"}
+
+
+def test_an_empty_memory_reads_nothing():
+    reading = Reader(width=16, dim=8).read("fact 3", np.ones(16, np.float32), SlotIndex(8), 8, Thresholds(asked=0.0), NOW)
+    assert reading.reads == () and reading.null_weight == 1.0 and reading.decision == "abstain"
