@@ -2,13 +2,72 @@
 
 from __future__ import annotations
 
+import argparse
+import gzip
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from fakes import RuleMemory, byte_base, rule_engine
 
-from mam.bench import common, scoring
+from mam.bench import baselines, cli, common, edit, gate, noharm, prompts, recall, scoring
 from mam.errors import InputError
+from mam.reader import Reading
+from mam.values import Read
+
+FEW = common.Settings(limit=2, facts=8)
+
+
+class Echo:
+    """Makes the base of an engine say the slots that it was given, and nothing of use without any."""
+
+    def __init__(self, engine):
+        self.base, self.text, self.prepared = engine.base, "", engine.integrator.prepare
+        engine.base.generate, engine.integrator.prepare = self.generate, self.prepare
+
+    def prepare(self, reads):
+        self.text = " ".join(read.slot.text for read in reads)
+        return self.prepared(reads)
+
+    def generate(self, ids, *, max_tokens=128, memory=None, **_):
+        text = self.text if memory else "I see."
+        yield from self.base.tokenizer(text)["input_ids"][:max_tokens]
+
+
+class Blind(RuleMemory):
+    """Keeps everything worth keeping, finds none of it."""
+
+    def read(self, query, hidden, index, k):
+        return Reading((), 1.0, 0.1, "alone")
+
+
+class Generous(RuleMemory):
+    """Reads whatever is nearest."""
+
+    def read(self, query, hidden, index, k):
+        near = index.nearest(self.keys(hidden[None])[0], k)
+        return Reading(tuple(Read(slot, 1 / len(near)) for slot, _ in near), 0.0, 0.9, "read")
+
+
+class Mute(RuleMemory):
+    """Abstains whatever is asked."""
+
+    def read(self, query, hidden, index, k):
+        return Reading((), 1.0, 0.9, "abstain")
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """An echoing base, a memory of rules, no fetched weights."""
+    torch.set_num_threads(1)
+    monkeypatch.setattr(common, "MAX_TOKENS", 400)  # the tiny base reads bytes
+    monkeypatch.setattr(recall.fetch, "encoder", lambda: None)
+    monkeypatch.setattr(baselines, "MiniLM", lambda _: RuleMemory())
+    engine = rule_engine(8192)
+    Echo(engine)
+    return common.World(engine)
 
 
 @pytest.mark.parametrize("reply, value, right", [
@@ -84,3 +143,99 @@ def test_json_is_whole_or_the_old_one(tmp_path, monkeypatch):
 def test_table_says_what_was_not_measured():
     text = common.table({"f1": 0.5, "locomo_auc": None, "part": {"x": scoring.spread([1.0, 3.0])}}, "gate")
     assert "not measured" in text and "part.x" in text and "0.5000" in text and "median" in text
+
+
+def test_recall_tells_a_memory_from_a_blind_one(world, monkeypatch):
+    monkeypatch.setattr(recall, "BASELINES", ("none",))
+    seeing = recall.run(world, FEW)
+    world.engine.memory = Blind()
+    blind = recall.run(world, FEW)
+    assert seeing["memory"] > 0 and seeing["reader_hit"] > 0
+    assert blind["memory"] == blind["none"] == blind["reader_hit"] == 0
+    assert blind["written"] == seeing["written"] > 0
+    assert {"memory_date", "multi_slot", "baseline_prompts"} <= blind.keys()
+
+
+def test_edit_follows_the_slots(world):
+    world.engine.memory = Generous()
+    results = edit.run(world, FEW)
+    assert results["counts"]["edited"] > 0 and results["counts"]["deleted"] > 0
+    assert results["edited_old"] == results["deleted_old"] == 0
+    assert results["edited_new"] > 0.5
+
+
+def test_noharm_tells_a_careful_memory_from_one_that_always_abstains(world):
+    careful = noharm.run(world, FEW)
+    world.engine.memory = Mute()
+    mute = noharm.run(world, FEW)
+    assert careful["nothing_read"] > mute["nothing_read"] == 0
+    assert careful["identical"] == 1 and mute["identical"] is None
+    assert mute["abstained"] == mute["false_abstained"] == 1
+
+
+def test_labels_and_candidates_are_aligned():
+    """A gate that knew the labels would score almost perfectly: the splitting hides no fact."""
+    life = common.life(common.Settings(), 0)
+    worth = [s.text for session in life.sessions for said in session.utterances for s in said.sentences if s.keep]
+
+    class Knowing(RuleMemory):
+        def gate(self, candidates, hidden, context_hidden):
+            return [float(any(c.said in text or text in c.said for text in worth)) for c in candidates]
+
+    results = gate.held_out(SimpleNamespace(memory=Knowing()), common.Settings(limit=1))
+    assert results["f1"] > 0.95
+
+
+def test_locomo_is_read_as_published(tmp_path):
+    turns = [{"speaker": "Ann", "dia_id": "D1:1", "text": "I moved to my new flat."},
+             {"speaker": "Bob", "dia_id": "D1:2", "text": "Nice!"}]
+    talk = {"session_1_date_time": "1:56 pm on 8 May, 2023", "session_1": turns}
+    samples = [{"conversation": talk, "qa": [{"question": "Where?", "evidence": ["D1:1"]}]}]
+    with gzip.open(tmp_path / gate.LOCOMO, "wt") as file:
+        json.dump(samples, file)
+    results = gate.locomo(RuleMemory(), tmp_path, common.Settings())
+    assert results == {"locomo_auc": 1.0, "locomo_turns": {"evidence": 1, "other": 1}}
+    (tmp_path / gate.LOCOMO).write_bytes(b"half a file")
+    with pytest.raises(InputError, match="--data"):
+        gate.locomo(RuleMemory(), tmp_path, common.Settings())
+
+
+@pytest.mark.parametrize("name", ["prompt_bm25", "prompt_minilm"])
+def test_retrieval_hands_over_what_was_said(name):
+    life = common.life(FEW, 0)
+    fact = next(fact for fact in life.facts if fact.replaces is None)
+    choice = prompts.Choice("in_user", 8, best_last=True)
+    ((message,),) = baselines.message_lists(name, life, [fact.text], RuleMemory(), choice)
+    lines = message["content"].split("\n")[1:9]
+    assert len(lines) == 8 and all(line.startswith("- [") for line in lines)
+    assert scoring.contains(lines[-1], fact.value)
+
+
+def test_a_batch_says_what_each_prompt_says_alone():
+    base = byte_base()
+    shared = base.prompt([{"role": "user", "content": "notes " * 9}])
+    ids = [shared + base.tokenizer(text)["input_ids"] for text in ("a", "something longer", "b c")]
+    alone = [base.decode(list(base.generate(row, max_tokens=12))).strip() for row in ids]
+    assert baselines.complete(base, ids, 12) == alone
+    assert baselines.complete(base, ids[:1], 12) == alone[:1]
+
+
+def test_a_history_too_long_loses_its_oldest_notes():
+    base = byte_base()
+    notes = [f"[1 May 2025] note number {i}" for i in range(60)]
+    text = base.tokenizer.decode(baselines.cut(base, prompts.in_user(notes, "Where do I live?"), 700))
+    assert "Where do I live?" in text and "number 59" in text and "number 0\n" not in text
+
+
+def test_a_limited_run_says_so(world, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(common.World, "load", lambda *_: world)
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    file = tmp_path / "gate.json"
+    cli.run(parser.parse_args(["gate", "--limit", "1", "--json", str(file)]))
+    content = json.loads(file.read_text())
+    assert {"name", "base", "memory", "results", "machine", "seconds", "settings", "date"} <= content.keys()
+    assert content["settings"]["limited"] is True and content["results"]["locomo_auc"] is None
+    assert "LIMITED" in capsys.readouterr().out
+    with pytest.raises(InputError, match="--lives"):
+        cli.run(parser.parse_args(["gate", "--lives", "0"]))

@@ -3,8 +3,8 @@
     python -m mam bench recall --tune-prompts --lives 30
 
 Every form is tried on the first quarter of the lives, for retrieval with three and with eight notes and the best one
-first and last; the best few of each baseline then on all lives. The winner and its score are recorded in
-`prompts.CHOSEN`; the test lives are never looked at here.
+first and last; the best few of each baseline then on all lives (histories: on half of them). The winner and its score
+are recorded in `prompts.CHOSEN`; the test lives are never looked at here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mam.bench.recall import ONE, right
 from mam.bench.scoring import share
 from mam.lives import Life, Question
 
-FINALISTS = 4
+FINALISTS = 3
 RETRIEVAL = [Choice(form, notes, last) for form, notes, last in product(prompts.FORMS, (3, common.K), (False, True))]
 # the question before a whole history makes every prompt different from its first line on: minutes instead of seconds
 HISTORY = [Choice(form) for form in prompts.FORMS if form != "in_user_first"]
@@ -30,12 +30,13 @@ Asked = Sequence[tuple[Life, list[Question]]]
 
 def score(world: common.World, name: str, choice: Choice, asked: Asked, minilm: baselines.MiniLM) -> float:
     """Share right, 0..1."""
-    outcomes: list[bool] = []
-    for life, questions in asked:
-        lists = baselines.message_lists(name, life, [question.text for question in questions], minilm, choice)
-        replies = baselines.answers(world.base, lists, common.MAX_TOKENS)
-        outcomes += [right(question, reply) for question, reply in zip(questions, replies, strict=True)]
-    return share(outcomes) or 0.0
+    questions = [question for _, some in asked for question in some]
+    lists = [baselines.message_lists(name, life, [question.text for question in some], minilm, choice)
+             for life, some in asked]
+    if choice.notes is not None:  # short prompts of all lives share batches; those of a life share its history
+        lists = [[messages for some in lists for messages in some]]
+    replies = [reply for some in lists for reply in baselines.answers(world.base, some, common.MAX_TOKENS)]
+    return share(right(question, reply) for question, reply in zip(questions, replies, strict=True)) or 0.0
 
 
 def scores(world: common.World, name: str, choices: Sequence[Choice], asked: Asked,
@@ -51,11 +52,14 @@ def run(world: common.World, settings: common.Settings) -> dict:
     minilm = baselines.MiniLM(fetch.encoder())
     asked = [(life, [question for question in common.chosen_questions(life) if question.type in ONE])
              for life in common.lives(settings, "validation lives")]
-    few = asked[:max(1, len(asked) // 4)]
     results: dict = {"best": {}, "questions": sum(len(questions) for _, questions in asked)}
-    for name, choices in (("prompt_bm25", RETRIEVAL), ("prompt_minilm", RETRIEVAL), ("full_context", HISTORY)):
-        first = scores(world, name, choices, few, minilm)
+    choices: Sequence[Choice] = RETRIEVAL
+    for name in ("prompt_bm25", "prompt_minilm", "full_context"):
+        if name == "full_context":  # long prompts: fewer lives
+            choices, asked = HISTORY, asked[:max(1, len(asked) // 2)]
+        first = scores(world, name, choices, asked[:max(1, len(asked) // 4)], minilm)
         final = scores(world, name, list(first)[:FINALISTS], asked, minilm)
+        choices = list(first)[:2 * FINALISTS]  # what suits one retriever suits the other
         results[name] = {str(choice): {"some": value, "all": final.get(choice)} for choice, value in first.items()}
         best = next(iter(final))
         results["best"][name] = {"prompt": str(best), "score": final[best]}
