@@ -12,6 +12,7 @@ import pytest
 import torch
 from fakes import RuleMemory, byte_base, rule_engine
 
+from mam import lives as generator
 from mam.bench import baselines, cli, common, edit, gate, noharm, prompts, recall, scoring
 from mam.errors import InputError
 from mam.reader import Reading
@@ -239,3 +240,9 @@ def test_a_limited_run_says_so(world, monkeypatch, tmp_path, capsys):
     assert "LIMITED" in capsys.readouterr().out
     with pytest.raises(InputError, match="--lives"):
         cli.run(parser.parse_args(["gate", "--lives", "0"]))
+
+
+def test_general_prompts_are_many_and_new():
+    asked = noharm.general_prompts(common.Settings())
+    assert len(asked) == len(set(asked)) == 300
+    assert not set(asked) & set(generator.general_prompts("train") + generator.commands("train"))

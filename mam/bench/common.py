@@ -133,9 +133,9 @@ def life(settings: Settings, seed: int) -> generator.Life:
 
 
 def chosen_questions(life: generator.Life) -> list[generator.Question]:
-    """Six questions of a life: three about one fact (one of them a date), one over several, one updated, one unknown.
+    """Six questions of a life: three about one fact, one over several, one updated, one unknown.
 
-    Fewer where the life has none of a kind.
+    Fewer where the life has none of a kind; dates come up as often as they do among the life's questions.
     """
     draw = random.Random(life.seed)
 
@@ -143,8 +143,7 @@ def chosen_questions(life: generator.Life) -> list[generator.Question]:
         pool = [question for question in life.questions if question.type in types]
         return draw.sample(pool, min(count, len(pool)))
 
-    dates = some(1, "date")
-    return [*some(3 - len(dates), "single"), *dates, *some(1, "list", "hop"), *some(1, "updated"), *some(1, "unknown")]
+    return [*some(3, "single", "date"), *some(1, "list", "hop"), *some(1, "updated"), *some(1, "unknown")]
 
 
 def machine(base: Base) -> dict:

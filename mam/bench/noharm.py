@@ -14,13 +14,14 @@ from tqdm import tqdm
 
 from mam import lives as generator
 from mam.bench import common
+from mam.bench.general import PROMPTS
 from mam.bench.recall import ONE
 from mam.bench.scoring import contains_all, share, untold
 from mam.lives import Question
 from mam.space import Space
 from mam.values import Turn
 
-PROMPTS = 300
+ASKED = 300
 UNKNOWN = 300
 SLOTS = 200
 
@@ -37,15 +38,22 @@ def crowded(world: common.World, settings: common.Settings) -> Iterator[Space]:
         yield space
 
 
-def alone(world: common.World, prompt: str) -> list[int]:
-    """Token ids that the base says by itself."""
-    ids = world.base.prompt([{"role": "user", "content": prompt}])
-    return list(world.base.generate(ids, max_tokens=common.MAX_TOKENS))
-
-
 def identical(world: common.World, turn: Turn, prompt: str) -> bool:
-    ids = [token for token in alone(world, prompt) if token not in world.base.stop_ids]
-    return turn.reply.strip() == world.base.decode(ids).strip()
+    """Whether the turn said what the base says by itself: as many tokens, and the same text."""
+    base = world.base
+    alone = list(base.generate(base.prompt([{"role": "user", "content": prompt}]), max_tokens=common.MAX_TOKENS))
+    return turn.tokens == len(alone) and turn.reply.strip() == base.decode(alone).strip()
+
+
+def general_prompts(settings: common.Settings) -> list[str]:
+    """Different ordinary prompts in random order, none of which training may have seen."""
+    seen = {prompt for split in ("train", "val") for prompt in _ordinary(split)}
+    fresh = sorted(set(_ordinary(settings.split)).union(PROMPTS) - seen)
+    return random.Random(settings.seed).sample(fresh, min(len(fresh), settings.capped(ASKED)))
+
+
+def _ordinary(split: str) -> list[str]:
+    return generator.general_prompts(split) + generator.commands(split)
 
 
 def untouched(turn: Turn) -> bool:
@@ -53,14 +61,13 @@ def untouched(turn: Turn) -> bool:
 
 
 def general(world: common.World, settings: common.Settings) -> dict:
-    prompts = generator.general_prompts(settings.split)
-    random.Random(settings.seed).shuffle(prompts)
+    prompts = general_prompts(settings)
     # personal in tone, but nothing a memory could answer: "I'm bored"
-    moods = generator.personal_questions(settings.split)[:settings.capped(PROMPTS)]
+    moods = generator.personal_questions(settings.split)[:settings.capped(ASKED)]
     free, same = [], []
     with crowded(world, settings) as space:
         slots = len(space.slots())
-        for prompt in tqdm(prompts[:settings.capped(PROMPTS)], desc="noharm: general", dynamic_ncols=True):
+        for prompt in tqdm(prompts, desc="noharm: general", dynamic_ncols=True):
             turn = common.ask(space, prompt)
             free.append(untouched(turn))
             if free[-1]:
