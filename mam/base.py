@@ -14,7 +14,12 @@ from pathlib import Path
 
 import torch
 from jinja2 import TemplateError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from mam import decode, fetch, packed
 from mam import device as _device
@@ -113,10 +118,15 @@ def load(id: str | Path = DEFAULT, device: str = "auto") -> Base:
     options = {"local_files_only": local, "trust_remote_code": False}
     try:
         with fetch.quiet():
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
+            model, report = AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+            )
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except Exception as error:  # transformers raises whatever its parsers raise for missing or damaged files
         raise WeightsError(_reason(id, error)) from error
+    if report["missing_keys"]:  # transformers fills these with noise and goes on
+        missing = sorted(report["missing_keys"])
+        raise WeightsError(f'The base "{id}" lacks {len(missing)} weights ({missing[0]} ...); fetch it again.')
     model.to(where)
     packed.pack(model)
     return Base(id, model, tokenizer)

