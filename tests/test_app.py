@@ -1,0 +1,303 @@
+"""The page in a real browser: telling, asking, stopping, editing in two tabs, and nothing leaves the machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from fakes import rule_engine
+
+from mam.errors import InputError, WeightsError
+from mam.space import Space
+from mam.store import Store
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+from mam.web import panels
+from mam.web.desk import Desk
+from mam.web.serve import launch
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+DOG = "My dog is called Rex."
+ODD = 'My cat is <img src="http://198.51.100.1/x.png" onerror="window.hacked=1"> ${1+1} {{value}} `tick` ![p](http://198.51.100.1/y)'
+
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs Chromium: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_folder):
+    return rule_engine(tiny_folder)
+
+
+@pytest.fixture
+def served(tmp_path, engine):
+    """A running page; `served.space` is the same memory from outside, as another program has it."""
+    desk = Desk(lambda user: Space(Store(tmp_path / "data", user), engine), "ann", "tiny-base")
+    blocks = launch(desk, None, quiet=True)
+    space = Space(Store(tmp_path / "data", "ann"), engine)
+    yield SimpleNamespace(url=blocks.local_url, space=space, desk=desk)
+    blocks.close()
+    space.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(served, browser, request, tmp_path):
+    """Opens the page in a tab; afterwards no request may have gone anywhere else, and no script may have failed."""
+    opened, requests, errors = [], [], []
+
+    def open_tab() -> Page:
+        page = browser.new_page()
+        page.set_default_timeout(20_000)
+        page.on("request", lambda r: requests.append(r.url))
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.goto(served.url)
+        expect(page.locator("#status .status:not(.loading)")).to_be_visible()
+        opened.append(page)
+        return page
+
+    yield open_tab
+    folder = os.environ.get("MAM_SCREENSHOTS")
+    for number, page in enumerate(opened):
+        if folder:
+            page.screenshot(path=Path(folder) / f"{request.node.name}-{number}.png")
+        page.close()
+    assert errors == []
+    assert [url for url in requests if not url.startswith((served.url, "data:", "blob:"))] == []
+
+
+def say(page: Page, text: str) -> None:
+    page.locator("#text textarea").fill(text)
+    page.locator("#send").click()
+    expect(page.locator("#said .exchange").last.locator(".you")).to_contain_text(text[:20])
+    expect(page.locator("#stop")).to_be_hidden()
+    expect(page.locator("#send")).to_be_visible()
+
+
+def open_memory(page: Page) -> None:
+    page.get_by_role("tab", name="Memory").click()
+
+
+@needs_browser
+def test_tell_then_ask_in_another_conversation(served, tab):
+    page = tab()
+    say(page, f"Hello! {DOG}")
+    expect(page.locator("#last .written")).to_contain_text(DOG)
+    expect(page.locator("#last .rejected")).to_contain_text("Hello!")
+    page.locator("#new").click()
+    expect(page.locator("#said .exchange")).to_have_count(0)
+    say(page, "What is my dog called?")
+    expect(page.locator("#last .bar").first).to_contain_text(DOG)
+    expect(page.locator("#last .bar.null")).to_contain_text("none of the memories")
+    say(page, "What is my horse called?")
+    expect(page.locator("#said .it").last).to_contain_text("You haven't told me that.")
+    expect(page.locator("#sessions button")).to_have_count(2)
+    page.locator("#sessions button", has_text="Hello!").click()
+    expect(page.locator("#said .you")).to_have_count(1)
+    assert [session.turns for session in served.space.sessions()] == [2, 1]
+
+
+@needs_browser
+def test_edit_delete_restore_act_at_once_and_in_every_tab(served, tab):
+    slot = served.space.add(DOG)
+    here, there = tab(), tab()
+    open_memory(here)
+    open_memory(there)
+    row = here.locator("tr[data-slot]")
+    row.get_by_role("button", name="Edit").click()
+    row.locator("textarea").fill("My dog is called Max.")
+    row.get_by_role("button", name="Save").click()
+    expect(here.locator("#slots .text")).to_have_text("My dog is called Max.")
+    expect(there.locator("#slots .text")).to_have_text("My dog is called Max.")
+    assert served.space.slot(slot.id).text == "My dog is called Max."
+    there.get_by_role("button", name="Delete").click()
+    for page in (there, here):
+        expect(page.locator("tr[data-slot]")).to_have_count(0)
+    here.locator("#tools label", has_text="Trash").click()
+    here.get_by_role("button", name="Restore").click()
+    expect(there.locator("#slots .text")).to_have_text("My dog is called Max.")
+
+
+@needs_browser
+def test_a_draft_survives_changes_elsewhere_and_a_conflict_is_told(served, tab):
+    slot = served.space.add(DOG)
+    page = tab()
+    open_memory(page)
+    page.get_by_role("button", name="Edit").click()
+    page.locator("#slots textarea").fill("A draft.")
+    served.space.edit(slot.id, "Changed by another program.")
+    served.space.add("My cat is called Tom.")
+    expect(page.locator("tr[data-slot]")).to_have_count(2)
+    expect(page.locator("#slots textarea")).to_have_value("A draft.")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".toast-body")).to_contain_text("changed elsewhere")
+    assert served.space.slot(slot.id).text == "Changed by another program."
+
+
+@needs_browser
+def test_what_people_say_is_shown_as_it_is(served, tab):
+    page = tab()
+    say(page, ODD)
+    expect(page.locator("#said .you")).to_contain_text("${1+1} {{value}} `tick`")
+    expect(page.locator("#last .written")).to_contain_text("<img src=")
+    open_memory(page)
+    expect(page.locator("#slots .text")).to_have_text(ODD)
+    page.get_by_role("button", name="Edit").click()
+    expect(page.locator("#slots textarea")).to_have_value(ODD)
+    assert page.locator("#desk img").count() == 0 and page.evaluate("window.hacked") is None
+
+
+@needs_browser
+def test_stop_ends_the_reply(served, tab, monkeypatch):
+    from mam.chat import Reply
+
+    def endless(self):
+        while not self.stop.wait(0.05):
+            self.text += "word "
+            yield "word "
+
+    monkeypatch.setattr(Reply, "pieces", endless)
+    page = tab()
+    page.locator("#text textarea").fill(DOG)
+    page.locator("#text textarea").press("Enter")
+    expect(page.locator("#said .it")).to_contain_text("word word")
+    page.locator("#stop").click()
+    expect(page.locator("#said .below")).to_have_text("stopped")
+    expect(page.locator("#send")).to_be_visible()
+    (turn,) = served.space.turns(served.space.sessions()[0].id)
+    assert turn.stopped and turn.reply.startswith("word") and turn.writes
+
+
+@needs_browser
+def test_a_closed_tab_ends_the_reply_and_keeps_it(served, tab, monkeypatch):
+    from mam.chat import Reply
+
+    ended = threading.Event()
+
+    def endless(self):
+        try:
+            while not self.stop.wait(0.05):
+                self.text += "word "
+                yield "word "
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(Reply, "pieces", endless)
+    page = tab()
+    page.locator("#text textarea").fill(DOG)
+    page.locator("#send").click()
+    expect(page.locator("#said .it")).to_contain_text("word word")
+    page.goto("about:blank")
+    assert ended.wait(20)
+
+
+@needs_browser
+def test_errors_are_said_in_a_toast(served, tab):
+    page = tab()
+    page.locator("#send").click()
+    expect(page.locator(".toast-body")).to_contain_text("write something first")
+    open_memory(page)
+    page.locator("#note textarea").fill("word " * 1000)
+    page.locator("#add").click()
+    expect(page.locator(".toast-body").last).to_contain_text("at most 2,000 characters")
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_follows_the_system_theme(served, browser, scheme):
+    page = browser.new_page(color_scheme=scheme)
+    page.goto(served.url)
+    expect(page.locator("#name h1")).to_be_visible()
+    red, *_ = map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor")))
+    assert red > 200 if scheme == "light" else red < 60
+    page.close()
+
+
+@needs_browser
+def test_the_page_opens_while_the_networks_load_and_says_when_they_cannot(tmp_path, engine, browser):
+    ready, broken = threading.Event(), []
+
+    def slowly(user):
+        ready.wait(30)
+        if broken:
+            raise WeightsError("The weights are missing; install mam again.")
+        return Space(Store(tmp_path, user), engine)
+
+    for failing in (False, True):
+        ready.clear()
+        broken[:] = [1] * failing
+        blocks = launch(Desk(slowly, "ann", "tiny-base"), None, quiet=True)
+        page = browser.new_page()
+        page.goto(blocks.local_url)
+        expect(page.locator("#status")).to_contain_text("Loading tiny-base")
+        page.locator("#text textarea").fill(DOG)
+        page.locator("#send").click()
+        expect(page.locator(".toast-body")).to_contain_text("still loading")
+        ready.set()
+        expect(page.locator("#status")).to_contain_text("weights are missing" if failing else "rules")
+        page.close()
+        blocks.close()
+
+
+def test_users_only_reach_what_is_theirs(tmp_path, engine):
+    desk = Desk(lambda user: Space(Store(tmp_path, user), engine), "ann")
+    desk._load()
+    ann, bob = (SimpleNamespace(username=name, session_hash="same") for name in ("ann", "bob"))
+    slot = desk.space(ann).add(DOG)
+    chat = desk.space(ann).session("Monday")
+    chat.send(DOG, max_tokens=4)
+    assert DOG in desk.table("All", ann) and DOG not in desk.table("All", bob)
+    for act in ("edit", "delete", "restore"):
+        event = SimpleNamespace(act=act, slot=slot.id, version="1", text="forged text")
+        with pytest.raises(InputError):
+            desk.change(event, "All", bob)
+    with pytest.raises(InputError):
+        desk.pick(SimpleNamespace(session=chat.id), bob)
+    *_, last = desk.send("What is my dog called?", chat.id, bob)
+    assert desk.space(ann).session(chat.id).turns()[-1].text == DOG
+    assert desk.space(ann).slot(slot.id).text == DOG
+
+
+def test_panels_escape_whatever_they_show():
+    from datetime import UTC, datetime
+
+    from mam.values import Candidate, Read, Session, Slot, Turn, Write
+
+    bad, now = "<script>&\"'", datetime.now(UTC)
+    slot = Slot(bad, bad, bad + "x", bad, now, version=2)
+    turn = Turn(
+        bad, bad, bad, bad, now, (Write(slot, 0.9, "new"),), (Candidate(bad, bad, score=0.1, why=bad),),
+        (Read(slot, 0.5, {bad: 1.0}), Read(slot, 0.1, {}, False)), 0.4, timing={"first_token": 1.0, "reply": 1.0},
+    )  # fmt: skip
+    shown = panels.turn(turn) + panels.conversation([turn]) + panels.slots([slot])
+    shown += panels.sessions([Session(bad, bad, now, 1)], None) + panels.status(None, bad)
+    shown += panels.status({"base": bad, "memory": bad, "device": bad, "precision": bad}, "")
+    assert "<script>" not in shown and "&\"'" not in shown
+
+
+def test_app_explains_a_taken_port_and_help_is_quick(tmp_path, engine):
+    blocks = launch(Desk(lambda user: Space(Store(tmp_path, user), engine), "ann"), None, quiet=True)
+    with pytest.raises(InputError, match="is taken"):
+        launch(Desk(lambda user: Space(Store(tmp_path, user), engine), "ann"), blocks.server_port, quiet=True)
+    blocks.close()
+    app = Path(__file__).parent.parent / "app.py"
+    done = subprocess.run([sys.executable, app, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "--no-browser" in done.stdout
