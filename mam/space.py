@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from mam import exchange
+from mam.ablation import without
+from mam.attribution import Attribution, attribution
 from mam.candidates import split
 from mam.chat import Chat
 from mam.dates import resolve
@@ -26,7 +28,17 @@ from mam.errors import InputError, StoreError
 from mam.index import SlotIndex
 from mam.reader import Reading
 from mam.store import Purged, Store, new_id
-from mam.values import ACTIVE, USER, Candidate, Read, Session, Slot, Turn, Version, Write
+from mam.values import (
+    ACTIVE,
+    USER,
+    Candidate,
+    Read,
+    Session,
+    Slot,
+    Turn,
+    Version,
+    Write,
+)
 
 LONGEST_TEXT = 100_000  # characters of a message
 LONGEST_SLOT = 2_000  # characters of a memory
@@ -151,17 +163,13 @@ class Space:
 
         Returns that reply and, for each token of the turn's own reply, KL(with ‖ without) in nats.
         """
-        from mam.ablation import without
-
         missing = set(slot_ids) - {read.slot.id for read in turn.reads if read.given}
         if missing:
             raise InputError(f"Turn {turn.id} was not given {', '.join(sorted(missing))}; choose among its reads.")
         return without(self.engine, turn, set(slot_ids))
 
-    def attribution(self, turn: Turn):
-        """Which slots each token of the reply came from; see `mam.attribution`."""
-        from mam.attribution import attribution
-
+    def attribution(self, turn: Turn) -> Attribution:
+        """How much each token of the reply looked at each slot: shares of attention (tokens, slots)."""
         with self.engine.lock:
             return attribution(self.engine.base, self.engine.integrator, turn)
 

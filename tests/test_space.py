@@ -439,6 +439,13 @@ def test_without_a_slot_the_reply_is_another(m):
         m.without(turn, ["nothing"])
 
 
+def test_attribution_has_a_row_for_each_token_and_a_column_for_each_slot(m):
+    slot = m.add(DOG)
+    found = m.attribution(m.session().send(ASK, **SHORT))
+    assert found.slots == (slot,) and found.attention.shape == (len(found.tokens), 1)
+    assert (found.attention > 0).all() and (found.attention < 1).all()
+
+
 def test_without_needs_something_that_was_read(m):
     with pytest.raises(InputError, match="no memory"):
         m.without(m.session().send("What is my horse called?", **SHORT), [])
