@@ -137,6 +137,17 @@ def test_edit_delete_restore_act_at_once_and_in_every_tab(served, tab):
 
 
 @needs_browser
+def test_search_narrows_the_table(served, tab):
+    for text in (DOG, "My cat is called Tom."):
+        served.space.add(text)
+    page = tab()
+    open_memory(page)
+    expect(page.locator("tr[data-slot]")).to_have_count(2)
+    page.locator("#find input, #find textarea").fill("CAT")
+    expect(page.locator("#slots .text")).to_have_text(["My cat is called Tom."])
+
+
+@needs_browser
 def test_a_draft_survives_changes_elsewhere_and_a_conflict_is_told(served, tab):
     slot = served.space.add(DOG)
     page = tab()
@@ -251,6 +262,7 @@ def test_the_page_opens_while_the_networks_load_and_says_when_they_cannot(tmp_pa
         page.locator("#text textarea").fill(DOG)
         page.locator("#send").click()
         expect(page.locator(".toast-body")).to_contain_text("still loading")
+        expect(page.locator("#text textarea")).to_have_value(DOG)
         ready.set()
         expect(page.locator("#status")).to_contain_text("weights are missing" if failing else "rules")
         page.close()
@@ -264,11 +276,11 @@ def test_users_only_reach_what_is_theirs(tmp_path, engine):
     slot = desk.space(ann).add(DOG)
     chat = desk.space(ann).session("Monday")
     chat.send(DOG, max_tokens=4)
-    assert DOG in desk.table("All", ann) and DOG not in desk.table("All", bob)
+    assert DOG in desk.table("All", "", ann) and DOG not in desk.table("All", "", bob)
     for act in ("edit", "delete", "restore"):
         event = SimpleNamespace(act=act, slot=slot.id, version="1", text="forged text")
         with pytest.raises(InputError):
-            desk.change(event, "All", bob)
+            desk.change(event, "All", "", bob)
     with pytest.raises(InputError):
         desk.pick(SimpleNamespace(session=chat.id), bob)
     *_, last = desk.send("What is my dog called?", chat.id, bob)

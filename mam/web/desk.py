@@ -17,7 +17,7 @@ from inspect import isgeneratorfunction
 import gradio as gr
 
 from mam.errors import InputError, MamError
-from mam.space import Space
+from mam.space import Space, cleaned
 from mam.values import ACTIVE, Session, Turn
 from mam.web import panels
 
@@ -77,7 +77,7 @@ class Desk:
         except MamError as error:
             return panels.status(None, self._failure or f"Loading {self.base} …" or str(error), bool(self._failure))
 
-    def refresh(self, seen: int, session: str | None, shown: str, request: gr.Request) -> tuple:
+    def refresh(self, seen: int, session: str | None, shown: str, find: str, request: gr.Request) -> tuple:
         """What changed since data version `seen`, in this tab, another one or another program."""
         try:
             m = self.space(request)
@@ -86,10 +86,10 @@ class Desk:
             return self.status(request), gr.skip(), gr.skip(), gr.skip()
         if version == seen:
             return (gr.skip(),) * 4
-        return self.status(request), panels.sessions(_begun(m), session), _table(m, shown), version
+        return self.status(request), panels.sessions(_begun(m), session), _table(m, shown, find), version
 
-    def table(self, shown: str, request: gr.Request) -> str:
-        return _table(self.space(request), shown)
+    def table(self, shown: str, find: str, request: gr.Request) -> str:
+        return _table(self.space(request), shown, find)
 
     def pick(self, event: gr.EventData, request: gr.Request) -> tuple:
         """A conversation of the list: (session, messages, live message, last turn, list of them)."""
@@ -106,10 +106,20 @@ class Desk:
     # -- talking --------------------------------------------------------------------------------------------------
 
     def send(self, text: str, session: str | None, request: gr.Request) -> Iterator[tuple]:
-        """Say something; as `pick`, again for every piece of the reply."""
-        m = self.space(request)
+        """Say something; as `pick` and what is left to send, again for every piece of the reply."""
+        key, same = self._key(request), gr.skip()
+        stop = self._stops[key] = threading.Event()
+        try:
+            for shows in self._steps(self.space(request), cleaned(text), session, stop):
+                yield *shows, same
+        except MamError:
+            yield *[same] * 5, text  # back into its box: nothing that was typed is lost
+            raise
+        finally:
+            self._stops.pop(key, None)
+
+    def _steps(self, m: Space, text: str, session: str | None, stop: threading.Event) -> Iterator[tuple]:
         chat = m.session(session)
-        stop = self._stops[self._key(request)] = threading.Event()
         reply, same = "", gr.skip()
         with closing(chat.stream(text, stop=stop)) as events:  # closed with the tab: what was said is kept
             for event in events:
@@ -131,7 +141,7 @@ class Desk:
 
     # -- changing -------------------------------------------------------------------------------------------------
 
-    def change(self, event: gr.EventData, shown: str, request: gr.Request) -> str:
+    def change(self, event: gr.EventData, shown: str, find: str, request: gr.Request) -> str:
         """A button of the table: edit, delete or restore; returns the table as it is then."""
         m, act, id = self.space(request), event.act, event.slot
         if act == "edit":
@@ -143,12 +153,12 @@ class Desk:
         elif act == "restore":
             m.restore(id)
             gr.Info("Remembered again.")
-        return _table(m, shown)
+        return _table(m, shown, find)
 
-    def add(self, text: str, shown: str, request: gr.Request) -> tuple[str, str]:
+    def add(self, text: str, shown: str, find: str, request: gr.Request) -> tuple[str, str]:
         m = self.space(request)
         m.add(text)
-        return "", _table(m, shown)
+        return "", _table(m, shown, find)
 
 
 def plainly(handler: Callable) -> Callable:
@@ -178,8 +188,8 @@ def _begun(m: Space) -> list[Session]:
     return [session for session in m.sessions() if session.turns]
 
 
-def _table(m: Space, shown: str) -> str:
-    return panels.slots(m.slots(SHOWN[shown]))
+def _table(m: Space, shown: str, find: str) -> str:
+    return panels.slots([slot for slot in m.slots(SHOWN[shown]) if find.strip().lower() in slot.text.lower()])
 
 
 def _conversation(turns: list[Turn]) -> tuple[str, str, str]:

@@ -46,6 +46,10 @@ def page(desk: Desk) -> gr.Blocks:
                 with gr.Tab("Memory", id="memory"):
                     with gr.Row(elem_id="tools", equal_height=True):
                         shown = gr.Radio(list(SHOWN), value="Remembered", show_label=False, container=False, scale=3)
+                        find = gr.Textbox(
+                            value="", placeholder="Search …", show_label=False, container=False, max_lines=1, scale=2,
+                            min_width=120, elem_id="find", label="Search",
+                        )  # fmt: skip
                         note = gr.Textbox(
                             placeholder="Add a memory by hand …", show_label=False, container=False, max_lines=3,
                             scale=4, elem_id="note", label="New memory",
@@ -56,12 +60,12 @@ def page(desk: Desk) -> gr.Blocks:
                     )
         shows = [session, messages, live, last, sessions]
         _wire_talk(desk, shows, text, send, stop, new)
-        _wire_memory(desk, table, shown, note, add)
+        _wire_memory(desk, table, shown, find, note, add)
         tick = gr.Timer(TICK)
         for happens in (tick.tick, blocks.load):
             happens(
                 plainly(desk.refresh),
-                [seen, session, shown],
+                [seen, session, shown, find],
                 [status, sessions, table, seen],
                 show_progress="hidden",
                 api_visibility="private",
@@ -81,7 +85,7 @@ def _wire_talk(desk, shows, text, send, stop, new) -> None:
         ).then(
             plainly(desk.send),
             [talking, shows[0]],
-            shows,
+            [*shows, text],
             concurrency_limit=None,
             **quiet,
         ).then(lambda: (gr.update(visible=True), gr.update(visible=False)), None, [send, stop], **quiet)
@@ -90,9 +94,10 @@ def _wire_talk(desk, shows, text, send, stop, new) -> None:
     shows[-1].select(plainly(desk.pick), None, shows, **quiet)
 
 
-def _wire_memory(desk, table, shown, note, add) -> None:
+def _wire_memory(desk, table, shown, find, note, add) -> None:
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    shown.change(plainly(desk.table), shown, table, **quiet)
-    table.select(plainly(desk.change), shown, table, **quiet)
+    for happens in (shown.change, find.change):
+        happens(plainly(desk.table), [shown, find], table, **quiet)
+    table.select(plainly(desk.change), [shown, find], table, **quiet)
     for happens in (note.submit, add.click):
-        happens(plainly(desk.add), [note, shown], [note, table], **quiet)
+        happens(plainly(desk.add), [note, shown, find], [note, table], **quiet)

@@ -5,12 +5,13 @@ Pure functions; they know neither gradio nor the space.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from mam.values import ACTIVE, ARCHIVED, DELETED, SUPERSEDED, USER, Candidate, Read, Session, Slot, Turn, Write
 
 STATES = {ACTIVE: "remembered", SUPERSEDED: "replaced", ARCHIVED: "put away", DELETED: "in the trash"}
+ROWS = 200  # of the table at once: a browser chokes on ten thousand
 WELCOME = '<p class="empty">Tell it something about you, then ask about it later, even in another conversation.</p>'
 RELATIONS = {"new": "new", "duplicate": "known already", "update": "update"}
 
@@ -146,13 +147,14 @@ def _timing(last: Turn) -> str:
 # -- all memories -------------------------------------------------------------------------------------------------
 
 
-def slots(found: Iterable[Slot]) -> str:
-    """The table of memories; its buttons carry the slot and the version that was shown."""
-    rows = "".join(_row(slot) for slot in reversed(list(found)))
+def slots(found: Sequence[Slot]) -> str:
+    """The table of memories, the latest first; its buttons carry the slot and the version that was shown."""
+    rows = "".join(_row(slot) for slot in reversed(found[-ROWS:]))
     if not rows:
         return '<p class="empty">There is nothing here.</p>'
+    more = f'<p class="empty">The latest {ROWS} of {len(found):,}; search for the others.</p>' if found[ROWS:] else ""
     head = "<tr><th>Memory</th><th>Told</th><th>State</th><th><span class='unseen'>What to do</span></th></tr>"
-    return f'<table class="slots"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+    return f'<table class="slots"><thead>{head}</thead><tbody>{rows}</tbody></table>{more}'
 
 
 def _row(slot: Slot) -> str:
