@@ -44,17 +44,20 @@ def page(desk: Desk) -> gr.Blocks:
                     with gr.Column(scale=3, min_width=280, elem_id="trace"):
                         last = gr.HTML(panels.turn(None), elem_id="last", js_on_load=None)
                 with gr.Tab("Memory", id="memory"):
-                    with gr.Row(elem_id="tools", equal_height=True):
-                        shown = gr.Radio(list(SHOWN), value="Remembered", show_label=False, container=False, scale=3)
-                        find = gr.Textbox(
-                            value="", placeholder="Search …", show_label=False, container=False, max_lines=1, scale=2,
-                            min_width=120, elem_id="find", label="Search",
-                        )  # fmt: skip
+                    with gr.Row(elem_id="by-hand", equal_height=True):
                         note = gr.Textbox(
                             placeholder="Add a memory by hand …", show_label=False, container=False, max_lines=3,
-                            scale=4, elem_id="note", label="New memory",
+                            scale=8, elem_id="note", label="New memory",
                         )  # fmt: skip
                         add = gr.Button("Add", scale=1, min_width=84, elem_id="add")
+                    with gr.Row(elem_id="tools", equal_height=True):
+                        shown = gr.Radio(
+                            list(SHOWN), value="Remembered", show_label=False, container=False, scale=3, min_width=380
+                        )
+                        find = gr.Textbox(
+                            value="", placeholder="Search …", show_label=False, container=False, max_lines=1, scale=1,
+                            min_width=200, elem_id="find", label="Search",
+                        )  # fmt: skip
                     table = gr.HTML(
                         panels.slots([]), js_on_load=(ASSETS / "slots.js").read_text("utf-8"), elem_id="slots"
                     )
