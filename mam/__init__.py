@@ -43,7 +43,8 @@ def open(
 
     Raises WeightsError, StoreError or InputError, each with one line that says what to do.
     """
-    from mam.engine import engine  # torch and transformers take seconds to import: only when something is opened
+    # torch and transformers take seconds to import: only when something is opened
+    from mam.engine import engine
     from mam.space import Space
     from mam.store import Store
 
