@@ -2,8 +2,8 @@
 
     python -m mam bench recall --tune-prompts --lives 30
 
-Every form is tried on the first quarter of the lives, for retrieval with three and with eight notes and the best one
-first and last; the best few of each baseline then on all lives (histories: on half of them). The winner and its score
+Every form is tried on the first quarter of the lives, for retrieval with one, three and eight notes and the best
+one first and last; the best few of each baseline then on all lives (histories: on half). The winner and its score
 are recorded in `prompts.CHOSEN`; the test lives are never looked at here.
 """
 
@@ -22,7 +22,8 @@ from mam.bench.scoring import share
 from mam.lives import Life, Question
 
 FINALISTS = 3
-RETRIEVAL = [Choice(form, notes, last) for form, notes, last in product(prompts.FORMS, (3, common.K), (False, True))]
+RETRIEVAL = [Choice(form, notes, last) for form, notes, last in product(prompts.FORMS, (1, 3, common.K), (False, True))
+             if notes > 1 or not last]
 # the question before a whole history makes every prompt different from its first line on: minutes instead of seconds
 HISTORY = [Choice(form) for form in prompts.FORMS if form != "in_user_first"]
 Asked = Sequence[tuple[Life, list[Question]]]
