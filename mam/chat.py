@@ -180,6 +180,7 @@ class Reply:
             self.turn,
             reply=self.text,
             reads=self.reads,
+            abstained=self.turn.abstained or bool(self._given()) and self.text.startswith(ABSTAIN),
             stopped=not self.complete,
             given=self.given,
             tokens=len(self.ids),

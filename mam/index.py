@@ -105,9 +105,7 @@ class SlotIndex:
 
     def similarity(self, key: np.ndarray) -> torch.Tensor:
         """Cosine of `key` (dim,) with every row: (rows,) float32. Dead rows give 0."""
-        return self._keys[: len(self.slots)] @ torch.from_numpy(
-            np.asarray(key, dtype=np.float32)
-        )
+        return self._keys[: len(self.slots)] @ torch.from_numpy(np.asarray(key, dtype=np.float32))
 
     @property
     def alive(self) -> torch.Tensor:
@@ -145,10 +143,7 @@ class SlotIndex:
         """The `k` slots whose keys are most like `key`, with their cosine, best first."""
         similar = self.similarity(key).masked_fill(~self.alive, -2)
         best = similar.topk(min(k, len(self)))
-        return [
-            (self.slots[i], float(s))
-            for s, i in zip(best.values, best.indices.tolist(), strict=True)
-        ]
+        return [(self.slots[i], float(s)) for s, i in zip(best.values, best.indices.tolist(), strict=True)]
 
     def _reserve(self, rows: int) -> None:
         room = self._keys.shape[0]

@@ -19,6 +19,7 @@ It does not know where weights come from (reader) or how tokens are drawn (decod
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -52,23 +53,16 @@ class IntegratorConfig:
 
 
 class Integrator(nn.Module):
-    """One attachment: `config`, the prefix (layers, 2, kv_heads, P, head_dim) and the adapters of one base."""
+    """One attachment: `config`, the prefix (layers, 2, kv_heads, P, head_dim; keys and values) and the adapters."""
 
     def __init__(self, base: Base, config: IntegratorConfig):
         super().__init__()
         self.base, self.config = base, config
-        keys, values = self._encode(
-            base.tokenizer(PREFIX_TEXT)["input_ids"][: config.prefix], position=0
-        )
-        start = torch.stack(
-            [torch.stack([k[0], v[0]]) for k, v in zip(keys, values, strict=True)]
-        )
+        start = self._encode(base.tokenizer(PREFIX_TEXT)["input_ids"][: config.prefix], position=0)
         self.prefix = nn.Parameter(start.float().clone())
         self.adapters = LowRank(base.model, config.targets, config.rank)
         self.to(base.device)
-        self._blocks: OrderedDict[str, tuple[list[Tensor], list[Tensor]]] = (
-            OrderedDict()
-        )
+        self._blocks: OrderedDict[str, Tensor] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
@@ -76,98 +70,71 @@ class Integrator(nn.Module):
     def settings(self) -> dict:
         return asdict(self.config)
 
-    # ---- slot blocks -------------------------------------------------------------------------------------
+    # ---- slot blocks ---------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def _encode(
-        self, ids: Sequence[int], position: int
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Keys and values of `ids` read alone by the base, rotary positions from `position` on.
+    def _encode(self, ids: Sequence[int], position: int) -> Tensor:
+        """Keys and values (layers, 2, kv_heads, ids, head_dim) of `ids` read alone, rotary positions from `position`.
 
-        A begin-of-text column comes first while encoding, so that the attention sink falls on it instead of on
-        the slot's first word, and is dropped afterwards.
+        A begin-of-text column comes first while encoding, so that the attention sink falls on it instead of on the
+        slot's first word, and is dropped afterwards.
         """
         cache = DynamicCache(config=self.base.model.config)
-        sink = self.base.tokenizer.bos_token_id
-        lead = [] if sink is None else [sink]
+        lead = sink(self.base)
         tokens = torch.tensor([lead + list(ids)], device=self.base.device)
-        positions = (
-            torch.arange(tokens.shape[1], device=self.base.device)[None]
-            + position
-            - len(lead)
-        )
+        positions = torch.arange(tokens.shape[1], device=self.base.device)[None] + position - len(lead)
         self.base.model.base_model(
-            input_ids=tokens,
-            position_ids=positions.clamp_min(0),
-            past_key_values=cache,
-            use_cache=True,
+            input_ids=tokens, position_ids=positions.clamp_min(0), past_key_values=cache, use_cache=True
         )
-        skip = len(lead)
-        return [x.keys[:, :, skip:] for x in cache.layers], [
-            x.values[:, :, skip:] for x in cache.layers
-        ]
+        return torch.stack([torch.stack([x.keys[0], x.values[0]]) for x in cache.layers])[..., len(lead) :, :]
 
-    def block(self, text: str) -> tuple[list[Tensor], list[Tensor]]:
-        """Key/value block of a slot text, per layer (1, kv_heads, tokens, head_dim); cached by the text alone.
+    def block(self, text: str) -> Tensor:
+        """The block of a slot text, (layers, 2, kv_heads, tokens, head_dim); cached by the text alone.
 
-        Always encoded one by one: in a padded batch the same text would come out a rounding error different,
-        and a restart could change a reply.
+        Always encoded one by one: in a padded batch the same text would come out a rounding error different, and a
+        restart could change a reply.
         """
         with self._lock:
             if text in self._blocks:
                 self._blocks.move_to_end(text)
                 return self._blocks[text]
-        ids = self.base.tokenizer(text, add_special_tokens=False)["input_ids"][
-            :BLOCK_TOKENS
-        ]
+        ids = self.base.tokenizer(text, add_special_tokens=False)["input_ids"][:BLOCK_TOKENS]
         with self.adapters.active() if self.config.adapt_slots else nullcontext():
             block = self._encode(ids, position=self.config.prefix)
         with self._lock:
             self._blocks[text] = block
-            self._bytes += _size(block)
+            self._bytes += block.nbytes
             while self._bytes > BLOCK_CACHE_BYTES and len(self._blocks) > 1:
-                self._bytes -= _size(self._blocks.popitem(last=False)[1])
+                self._bytes -= self._blocks.popitem(last=False)[1].nbytes
         return block
 
     def tokens(self, slot: Slot) -> int:
         """Columns of a slot's block."""
-        return self.block(render(slot))[0][0].shape[2]
+        return self.block(render(slot)).shape[3]
 
     def forget(self, text: str) -> None:
         """Drop the cached block of a slot that was edited, deleted or purged (any of its rendered forms)."""
         with self._lock:
             for known in [t for t in self._blocks if text in t]:
-                self._bytes -= _size(self._blocks.pop(known))
+                self._bytes -= self._blocks.pop(known).nbytes
 
-    # ---- what the token loop gets ------------------------------------------------------------------------
+    # ---- what the token loop gets --------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def prepare(self, reads: Sequence[Read]) -> Prepared:
         """The memory of one turn: prefix and the blocks of the given reads, with log-weights as attention bias."""
         given = [r for r in reads if r.given and r.weight > 0]
         blocks = [self.block(render(r.slot)) for r in given]
-        dtype = self.base.dtype
-        layers = range(self.prefix.shape[0])
-        keys = [
-            torch.cat([self.prefix[i, :1].to(dtype), *(k[i] for k, _ in blocks)], dim=2)
-            for i in layers
-        ]
-        values = [
-            torch.cat([self.prefix[i, 1:].to(dtype), *(v[i] for _, v in blocks)], dim=2)
-            for i in layers
-        ]
-        lengths = [k[0].shape[2] for k, _ in blocks]
-        bias = torch.zeros(self.config.prefix + sum(lengths), device=self.base.device)
-        at = self.config.prefix
+        memory = torch.cat([self.prefix.to(self.base.dtype), *blocks], dim=3)
+        lengths = [b.shape[3] for b in blocks]
+        logs = [0.0] * self.config.prefix
         for read, length in zip(given, lengths, strict=True):
-            bias[at : at + length] = torch.log(torch.tensor(read.weight))
-            at += length
-        start = self.config.prefix + max(lengths, default=0)
+            logs += [math.log(read.weight)] * length
         return Prepared(
-            keys=keys,
-            values=values,
-            bias=bias,
-            start=start,
+            keys=[layer[:1] for layer in memory],
+            values=[layer[1:] for layer in memory],
+            bias=torch.tensor(logs, device=self.base.device),
+            start=self.config.prefix + max(lengths, default=0),
             active=self.adapters.active,
         )
 
@@ -177,5 +144,7 @@ def render(slot: Slot) -> str:
     return slot.text if slot.speaker == USER else f"{slot.speaker}: {slot.text}"
 
 
-def _size(block: tuple[list[Tensor], list[Tensor]]) -> int:
-    return sum(t.nbytes for part in block for t in part)
+def sink(base: Base) -> list[int]:
+    """The begin-of-text token, if the base has one: what a text's attention rests on when it has nowhere to look."""
+    begin = base.tokenizer.bos_token_id
+    return [] if begin is None else [begin]

@@ -23,20 +23,12 @@ class LowRank(nn.Module):
     `B` starts at zero, so an untrained update changes nothing. Raises ValueError when nothing matches.
     """
 
-    def __init__(
-        self, network: nn.Module, targets: str, rank: int = 16, alpha: float = 16.0
-    ):
+    def __init__(self, network: nn.Module, targets: str, rank: int = 16, alpha: float = 16.0):
         super().__init__()
         self.scale = alpha / rank
-        self._layers = [
-            (name, m)
-            for name, m in network.named_modules()
-            if re.search(targets, name) and _width(m)
-        ]
+        self._layers = [(name, m) for name, m in network.named_modules() if re.search(targets, name) and _width(m)]
         if not self._layers:
-            raise ValueError(
-                f"no linear layer of {type(network).__name__} matches {targets!r}"
-            )
+            raise ValueError(f"no linear layer of {type(network).__name__} matches {targets!r}")
         self.a, self.b = nn.ParameterList(), nn.ParameterList()
         for _, layer in self._layers:
             width_in, width_out = _width(layer)
@@ -50,10 +42,7 @@ class LowRank(nn.Module):
     @contextmanager
     def active(self) -> Iterator[None]:
         """While this is open, the layers' outputs carry the update."""
-        hooks = [
-            layer.register_forward_hook(self._hook(i))
-            for i, (_, layer) in enumerate(self._layers)
-        ]
+        hooks = [layer.register_forward_hook(self._hook(i)) for i, (_, layer) in enumerate(self._layers)]
         try:
             yield
         finally:
@@ -65,9 +54,7 @@ class LowRank(nn.Module):
         """Add the update to the layers' weights for good. Only for a network that belongs to the memory model."""
         for i, (_, layer) in enumerate(self._layers):
             update = (self.a[i] @ self.b[i]) * self.scale
-            layer.weight += (
-                update if type(layer).__name__ == "Conv1D" else update.T
-            ).to(layer.weight.dtype)
+            layer.weight += (update if type(layer).__name__ == "Conv1D" else update.T).to(layer.weight.dtype)
 
     def _hook(self, i: int):
         a, b, scale = self.a[i], self.b[i], self.scale

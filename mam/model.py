@@ -107,9 +107,7 @@ class MemoryModel(nn.Module):
         present = torch.tensor([[bool(c.context)] for c in candidates])
         contexts = torch.from_numpy(context_hidden) * present
         inputs = (torch.from_numpy(hidden), contexts, surface(candidates))
-        return torch.sigmoid(
-            self.gate_head(*(x.to(self.device) for x in inputs))
-        ).tolist()
+        return torch.sigmoid(self.gate_head(*(x.to(self.device) for x in inputs))).tolist()
 
     def relate(self, text: str, near: Sequence[Slot]) -> Relation:
         """What the new `text` is to the nearest active slots."""
@@ -126,9 +124,7 @@ class MemoryModel(nn.Module):
         """Weigh all slots of `index` for `query` with encoder vector `hidden` (width,). Raises InputError for a `k` out of 1..64."""
         if not 1 <= k <= MAX_K:
             raise InputError(f"k is {k}, but a turn can read 1 to {MAX_K} slots.")
-        return self.reader.read(
-            query, hidden, index, k, self.settings.reading, now or datetime.now(UTC)
-        )
+        return self.reader.read(query, hidden, index, k, self.settings.reading, now or datetime.now(UTC))
 
     # ---- attachments ---------------------------------------------------------------------------------------
 
@@ -145,9 +141,7 @@ class MemoryModel(nn.Module):
             f"This memory model has no attachment for the base {base.id}; train one: python -m mam attach --base {base.id}"
         )
 
-    def save_attachment(
-        self, integrator: Integrator, name: str, path: Path | str | None = None
-    ) -> Path:
+    def save_attachment(self, integrator: Integrator, name: str, path: Path | str | None = None) -> Path:
         """Write an attachment beside the memory model; returns its weights file."""
         folder = Path(path or self.folder or SHIPPED) / "attachments"
         folder.mkdir(parents=True, exist_ok=True)
@@ -167,9 +161,7 @@ class MemoryModel(nn.Module):
         self.folder, self.fingerprint = folder, _fingerprint(folder)
 
     @classmethod
-    def load(
-        cls, path: Path | str | None = None, device: str | torch.device = "cpu"
-    ) -> MemoryModel:
+    def load(cls, path: Path | str | None = None, device: str | torch.device = "cpu") -> MemoryModel:
         """Read a saved memory model, by default the shipped one. Raises WeightsError when it is missing or damaged."""
         folder = Path(path) if path else SHIPPED
         stored = _json(folder / "memory.json")
@@ -191,23 +183,16 @@ class MemoryModel(nn.Module):
         return model.eval().requires_grad_(False)
 
     def _memory(self) -> nn.ModuleDict:
-        return nn.ModuleDict(
-            {"encoder": self.encoder, "gate": self.gate_head, "reader": self.reader}
-        )
+        return nn.ModuleDict({"encoder": self.encoder, "gate": self.gate_head, "reader": self.reader})
 
 
 def trained(module: nn.Module) -> dict[str, torch.Tensor]:
     """The tensors of `module` that this project trained: everything but the fetched encoder network."""
-    return {
-        name: t for name, t in module.state_dict().items() if "network." not in name
-    }
+    return {name: t for name, t in module.state_dict().items() if "network." not in name}
 
 
 def _save(module: nn.Module, file: Path) -> None:
-    tensors = {
-        name: t.to("cpu", torch.bfloat16).contiguous()
-        for name, t in trained(module).items()
-    }
+    tensors = {name: t.to("cpu", torch.bfloat16).contiguous() for name, t in trained(module).items()}
     temporary = file.with_suffix(".part")
     save_file(tensors, temporary)
     temporary.replace(file)
@@ -217,20 +202,12 @@ def _load(module: nn.Module, file: Path) -> None:
     try:
         stored = load_file(file)
     except FileNotFoundError as error:
-        raise WeightsError(
-            f"{file} is missing; install mam again or train it: python -m mam train"
-        ) from error
+        raise WeightsError(f"{file} is missing; install mam again or train it: python -m mam train") from error
     except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{file} is damaged; install mam again or train it: python -m mam train"
-        ) from error
+        raise WeightsError(f"{file} is damaged; install mam again or train it: python -m mam train") from error
     wanted = trained(module)
-    if stored.keys() != wanted.keys() or any(
-        stored[n].shape != wanted[n].shape for n in wanted
-    ):
-        raise WeightsError(
-            f"{file} holds the weights of another model than its settings say."
-        )
+    if stored.keys() != wanted.keys() or any(stored[n].shape != wanted[n].shape for n in wanted):
+        raise WeightsError(f"{file} holds the weights of another model than its settings say.")
     module.load_state_dict(stored, strict=False)
 
 
@@ -238,9 +215,7 @@ def _json(file: Path) -> dict:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise WeightsError(
-            f"{file} is missing; install mam again or train it: python -m mam train"
-        ) from error
+        raise WeightsError(f"{file} is missing; install mam again or train it: python -m mam train") from error
     except (ValueError, OSError) as error:
         raise WeightsError(
             f"{file} is damaged ({error}); install mam again or train it: python -m mam train"

@@ -24,21 +24,18 @@ from mam.index import EVIDENCE, SlotIndex
 from mam.values import Read
 
 ABSTAIN = "You haven't told me that."  # every abstention begins with this sentence
-READ, ALONE = "read", "alone"
-RUNNERS_UP = (
-    4  # how many of the slots that were weighed but not given stay in the trace
-)
+READ, ABSTAINS, ALONE = "read", "abstain", "alone"
+RUNNERS_UP = 4  # how many of the slots that were weighed but not given stay in the trace
 
 
 @dataclass(frozen=True)
 class Thresholds:
     """Tuned on validation lives, shipped with the weights."""
 
-    read: float = 0.5  # read when 1 - w_null is at least this
-    asked: float = 0.5  # abstain when nothing is read and `asked` is at least this
-    given: float = (
-        0.02  # lighter reads are runners-up: weighed, shown, not handed to the base
-    )
+    read: float = 0.5  # a message that asks for nothing personal reads when 1 - w_null is at least this
+    asked: float = 0.5  # at least this: the message asks for something that only a memory could hold
+    doubt: float = 0.1  # asked, and 1 - w_null at least this: read, and let the base see for itself; below: abstain
+    given: float = 0.01  # lighter reads are runners-up: weighed, shown, not handed to the base
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,17 @@ class Reading:
     null_weight: float
     asked: float  # probability
     decision: str  # "read", "abstain" or "alone"
+
+
+def decide(held: float, asked: float, limits: Thresholds) -> str:
+    """What a turn does, from the weight on slots (1 - null) and the probability that something personal is asked.
+
+    The reader compares one vector with another and cannot always tell "my dog" from "my sister's dog"; the base, which
+    reads both sentences, can, and was trained to say so. Hence the low bar once something is asked.
+    """
+    if held >= (limits.doubt if asked >= limits.asked else limits.read):
+        return READ
+    return ABSTAINS if asked >= limits.asked else ALONE
 
 
 class Reader(nn.Module):
@@ -63,29 +71,19 @@ class Reader(nn.Module):
             nn.init.orthogonal_(self.key.weight)
             self.query.weight.copy_(self.key.weight)
         self.meaning = nn.Parameter(torch.tensor(20.0))
-        self.evidence = nn.Parameter(
-            torch.tensor([4.0, 0.0, 0.0])
-        )  # in the order of index.EVIDENCE
-        self.null = nn.Sequential(
-            nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, 1)
-        )
-        self.asked = nn.Sequential(
-            nn.Linear(width, hidden), nn.GELU(), nn.Dropout(0.1), nn.Linear(hidden, 1)
-        )
+        self.evidence = nn.Parameter(torch.tensor([4.0, 0.0, 0.0]))  # in the order of index.EVIDENCE
+        self.null = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, 1))
+        self.asked = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(0.1), nn.Linear(hidden, 1))
         nn.init.constant_(self.null[-1].bias, 10.0)
 
     def keys(self, hidden: Tensor) -> Tensor:
         """(n, width) → (n, dim) unit vectors."""
         return F.normalize(self.key(hidden), dim=-1)
 
-    def scores(
-        self, hidden: Tensor, keys: Tensor, evidence: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def scores(self, hidden: Tensor, keys: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor]:
         """hidden (q, width), keys (s, dim), evidence (q, s, 3) → scores (q, s) and null scores (q,), log-odds."""
         cosine = F.normalize(self.query(hidden), dim=-1) @ keys.T
-        return self.meaning * cosine + evidence @ self.evidence, self.null(
-            hidden
-        ).squeeze(-1)
+        return self.meaning * cosine + evidence @ self.evidence, self.null(hidden).squeeze(-1)
 
     @torch.inference_mode()
     def read(
@@ -101,21 +99,13 @@ class Reader(nn.Module):
         vector = torch.from_numpy(hidden).to(self.meaning.device)
         asked = float(torch.sigmoid(self.asked(vector)))
         null = float(self.null(vector))
-        meaning = float(self.meaning) * index.similarity(
-            F.normalize(self.query(vector), dim=-1).cpu().numpy()
-        )
+        meaning = float(self.meaning) * index.similarity(F.normalize(self.query(vector), dim=-1).cpu().numpy())
         parts = index.evidence(query, now) * self.evidence.cpu()
         score = (meaning + parts.sum(1)).masked_fill(~index.alive, float("-inf"))
         top = score.topk(min(k + RUNNERS_UP, len(index)))
         weights = torch.cat([top.values[:k], torch.tensor([null])]).softmax(-1)
         null_weight = float(weights[-1])
-        decision = (
-            READ
-            if 1 - null_weight >= limits.read
-            else "abstain"
-            if asked >= limits.asked
-            else ALONE
-        )
+        decision = READ if 1 - null_weight >= limits.read else "abstain" if asked >= limits.asked else ALONE
         reads = []
         for rank, row in enumerate(top.indices.tolist()):
             weight = float(weights[rank]) if rank < k else 0.0

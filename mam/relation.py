@@ -50,9 +50,7 @@ class RelationHead(nn.Module):
         if not near:
             return Relation("new")
         logits = self.out(
-            torch.from_numpy(
-                self.encoder.encode([s.text for s in near], [text] * len(near))
-            ).to(self.out.weight.device)
+            torch.from_numpy(self.encoder.encode([s.text for s in near], [text] * len(near))).to(self.out.weight.device)
         )
         odds = logits.softmax(-1).cpu().numpy()
         best = int(np.argmax(1 - odds[:, 0]))

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 import torch
-from fakes import byte_base
 
 from mam import decode
 from mam.index import SlotIndex, words
@@ -25,10 +24,9 @@ def slot(id: str, text: str, speaker: str = "user", days: float = 0) -> Slot:
 
 
 @pytest.fixture(scope="module")
-def integrator() -> Integrator:
+def integrator(tiny_base) -> Integrator:
     torch.manual_seed(1)
-    base = byte_base()
-    module = Integrator(base, IntegratorConfig(base=base.fingerprint, prefix=4, rank=2))
+    module = Integrator(tiny_base, IntegratorConfig(base=tiny_base.fingerprint, prefix=4, rank=2))
     with torch.no_grad():  # an untrained update is zero: make it matter
         for b in module.adapters.b:
             b.normal_(std=0.5)
@@ -169,5 +167,7 @@ def test_weights_and_null_sum_to_one():
 
 
 def test_an_empty_memory_reads_nothing():
-    reading = Reader(width=16, dim=8).read("fact 3", np.ones(16, np.float32), SlotIndex(8), 8, Thresholds(asked=0.0), NOW)
+    reading = Reader(width=16, dim=8).read(
+        "fact 3", np.ones(16, np.float32), SlotIndex(8), 8, Thresholds(asked=0.0), NOW
+    )
     assert reading.reads == () and reading.null_weight == 1.0 and reading.decision == "abstain"

@@ -118,9 +118,10 @@ class Choice:
         return f"{self.form}, {self.notes} notes, best {'last' if self.best_last else 'first'}"
 
 
-# Chosen by `python -m mam bench recall --tune-prompts`; never on test lives. Runners-up on the same 120 questions of 40
-# validation lives (histories: 18 of 6): BM25 in_system_brief with 8 notes 0.31, two_shot with 3 notes 0.29, in_user with
-# 1 note 0.24; MiniLM in_user with 3 notes 0.35. A third of the questions ask for a date, which a raw "next Friday" hides.
+# Chosen by `python -m mam bench recall --tune-prompts`; never on test lives. Runners-up on the same 120 questions of
+# 40 validation lives (histories: 18 of 6): BM25 in_system_brief with 8 notes 0.31, two_shot with 3 notes 0.29, in_user
+# with 1 note 0.24; MiniLM in_user with 3 notes 0.35. A third of these questions ask for a date, which a raw "next
+# Friday" hides.
 CHOSEN: dict[str, Choice] = {
     "prompt_bm25": Choice("in_user", 3, score=0.333),
     "prompt_minilm": Choice("in_user", 1, score=0.383),

@@ -1,4 +1,4 @@
-"""`python -m mam attach --base ID`: train only the integrator, for another base; gate, relation head and reader stay."""
+"""`python -m mam attach --base ID`: train only the integrator, for another base; all else stays."""
 
 from __future__ import annotations
 

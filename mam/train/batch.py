@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
-from mam.integrator import BLOCK_TOKENS, Integrator
+from mam.integrator import BLOCK_TOKENS, Integrator, sink
 
 
 @dataclass(frozen=True)
@@ -31,24 +31,14 @@ class Example:
     answer: tuple[int, ...]
 
 
-def slot_blocks(
-    integrator: Integrator, texts: Sequence[str]
-) -> tuple[list[Tensor], list[Tensor], list[int]]:
+def slot_blocks(integrator: Integrator, texts: Sequence[str]) -> tuple[list[Tensor], list[Tensor], list[int]]:
     """Keys and values of many slot texts: per layer (texts, kv_heads, longest, head_dim), and their lengths."""
     base, config = integrator.base, integrator.config
-    sink = base.tokenizer.bos_token_id
-    lead = [] if sink is None else [sink]
-    ids = [
-        lead + base.tokenizer(t, add_special_tokens=False)["input_ids"][:BLOCK_TOKENS]
-        for t in texts
-    ]
+    lead = sink(base)
+    ids = [lead + base.tokenizer(t, add_special_tokens=False)["input_ids"][:BLOCK_TOKENS] for t in texts]
     longest = max(map(len, ids))
-    tokens = torch.tensor(
-        [row + [0] * (longest - len(row)) for row in ids], device=base.device
-    )
-    positions = (
-        torch.arange(longest, device=base.device)[None] + config.prefix - len(lead)
-    )
+    tokens = torch.tensor([row + [0] * (longest - len(row)) for row in ids], device=base.device)
+    positions = torch.arange(longest, device=base.device)[None] + config.prefix - len(lead)
     cache = DynamicCache(config=base.model.config)
     # Padding is on the right and attention causal, so padded columns disturb nothing and are never gathered.
     with torch.set_grad_enabled(config.adapt_slots and torch.is_grad_enabled()):
@@ -68,9 +58,7 @@ def slot_blocks(
     )
 
 
-def answer_logits(
-    integrator: Integrator, batch: Sequence[Example]
-) -> tuple[Tensor, Tensor]:
+def answer_logits(integrator: Integrator, batch: Sequence[Example]) -> tuple[Tensor, Tensor]:
     """Logits (answer tokens, vocab), float32, and the token ids there (answer tokens,), example after example."""
     base, prefix = integrator.base, integrator.config.prefix
     device, dtype = base.device, base.dtype
@@ -82,10 +70,7 @@ def answer_logits(
     cache = DynamicCache(config=base.model.config)
     bias = torch.zeros(n, prefix, device=device)
     starts = torch.full((n,), prefix, device=device)
-    memory = [
-        (p[:1].expand(n, -1, -1, -1), p[1:].expand(n, -1, -1, -1))
-        for p in integrator.prefix.to(dtype)
-    ]
+    memory = [(p[:1].expand(n, -1, -1, -1), p[1:].expand(n, -1, -1, -1)) for p in integrator.prefix.to(dtype)]
     if width:
         keys, values, lengths = slot_blocks(integrator, texts)
         longest = keys[0].shape[2]
@@ -98,9 +83,7 @@ def answer_logits(
             for e in batch
         ]
         m = max(map(len, columns))
-        index = torch.tensor(
-            [[c for c, _ in cs] + [0] * (m - len(cs)) for cs in columns], device=device
-        )
+        index = torch.tensor([[c for c, _ in cs] + [0] * (m - len(cs)) for cs in columns], device=device)
         weights = torch.tensor(
             [[w for _, w in cs] + [float("-inf")] * (m - len(cs)) for cs in columns],
             device=device,
@@ -126,9 +109,7 @@ def answer_logits(
     pads = torch.tensor([q - len(c) for c in chats], device=device)
     tokens = torch.tensor([[0] * (q - len(c)) + c for c in chats], device=device)
     at = torch.arange(q, device=device)
-    seen = (at[None, :, None] >= at[None, None, :]) & (
-        at[None, None, :] >= pads[:, None, None]
-    )
+    seen = (at[None, :, None] >= at[None, None, :]) & (at[None, None, :] >= pads[:, None, None])
     causal = torch.zeros(n, q, q, device=device).masked_fill(~seen, float("-inf"))
     mask = torch.cat([bias[:, None, :].expand(n, q, -1), causal], dim=2)[:, None]
     mask = mask.clamp_min(torch.finfo(dtype).min).to(dtype)
@@ -141,14 +122,12 @@ def answer_logits(
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-    # The vocabulary is the largest matrix of a small base: only the answer's positions go through it, as one 2-D product.
+    # The vocabulary is the largest matrix of a small base: only the answer's positions go through it.
     answers = torch.tensor([len(e.answer) for e in batch], device=device)
     predicts = at[None] >= q - 1 - answers[:, None]
     predicts[:, -1] = False
     logits = base.model.get_output_embeddings()(hidden[predicts])
-    return logits.float(), torch.tensor(
-        [i for e in batch for i in e.answer], device=device
-    )
+    return logits.float(), torch.tensor([i for e in batch for i in e.answer], device=device)
 
 
 def loss(integrator: Integrator, batch: Sequence[Example]) -> Tensor:

@@ -54,10 +54,6 @@ def _run(record: dict) -> str:
         "|---|---|---|",
     ]
     for part, found in record["validation"].items():
-        shown = ", ".join(
-            f"{k} {v:.3f}" for k, v in found.items() if k not in ("step", "seconds")
-        )
-        lines.append(
-            f"| {part} | {found.get('step', 0):.0f} of {record['schedules'][part]['steps']} | {shown} |"
-        )
+        shown = ", ".join(f"{k} {v:.3f}" for k, v in found.items() if k not in ("step", "seconds"))
+        lines.append(f"| {part} | {found.get('step', 0):.0f} of {record['schedules'][part]['steps']} | {shown} |")
     return "\n".join(lines)

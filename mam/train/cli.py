@@ -26,9 +26,9 @@ from mam.train.tune import tune
 
 SEED = 0
 FULL = {
-    "memory": Schedule(steps=400, every=50, minutes=25),
-    "relation": Schedule(steps=500, every=100, minutes=10),
-    "integrator": Schedule(steps=700, every=100, minutes=50),
+    "memory": Schedule(steps=400, every=50, minutes=20),
+    "relation": Schedule(steps=400, every=100, minutes=10),
+    "integrator": Schedule(steps=600, every=100, minutes=50),
 }
 SMOKE = {name: Schedule(steps=2, every=2) for name in FULL}
 
@@ -59,12 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser, attach: bool = False) -> None
         default="runs/attach" if attach else "runs/train",
         help="checkpoints and loss curves; the same folder resumes",
     )
-    parser.add_argument(
-        "--smoke", action="store_true", help="a few steps of everything: does it run?"
-    )
-    parser.add_argument(
-        "--steps", type=int, metavar="N", help="steps of the integrator"
-    )
+    parser.add_argument("--smoke", action="store_true", help="a few steps of everything: does it run?")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of the integrator")
     if not attach:
         parser.add_argument(
             "--parts",
@@ -75,15 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser, attach: bool = False) -> None
 
 def run(args: argparse.Namespace, attach: bool = False) -> int:
     """Train what was asked for; the options are those of `add_arguments`."""
-    parts = (
-        ["integrator"]
-        if attach
-        else [p.strip() for p in args.parts.split(",") if p.strip()]
-    )
+    parts = ["integrator"] if attach else [p.strip() for p in args.parts.split(",") if p.strip()]
     if unknown := set(parts) - set(FULL):
-        raise InputError(
-            f"There is no part {', '.join(sorted(unknown))}; the parts are {', '.join(FULL)}."
-        )
+        raise InputError(f"There is no part {', '.join(sorted(unknown))}; the parts are {', '.join(FULL)}.")
     schedules = dict(SMOKE if args.smoke else FULL)
     if args.steps:
         schedules["integrator"] = replace(schedules["integrator"], steps=args.steps)
@@ -115,21 +105,15 @@ def train_all(
     """Train `parts` in order, saving into `out` after each, so that an interruption loses at most one checkpoint."""
     began = time.time()
     torch.manual_seed(SEED)
-    pool, val_pool = (
-        (passages(data, "train"), passages(data, "val")) if data else ([], [])
-    )
+    pool, val_pool = (passages(data, "train"), passages(data, "val")) if data else ([], [])
     where = devices.pick(device)
     model = (
-        MemoryModel(Settings(), where, devices.precision(where))
-        if "memory" in parts
-        else MemoryModel.load(out, where)
+        MemoryModel(Settings(), where, devices.precision(where)) if "memory" in parts else MemoryModel.load(out, where)
     )
     figures: dict[str, dict[str, float]] = {}
     if "memory" in parts:
         val = memory.scenes("val", validation, val_pool)
-        figures["memory"] = train(
-            memory.part(model, pool, val), schedules["memory"], folder
-        )
+        figures["memory"] = train(memory.part(model, pool, val), schedules["memory"], folder)
         model.encoder.fold()
         model.settings = replace(model.settings, **tune(model, val))
         model.save(out)
@@ -152,9 +136,7 @@ def train_all(
         "seconds": round(time.time() - began),
         "schedules": {name: asdict(schedules[name]) for name in parts},
         "validation": figures,
-        "data": sorted(
-            {"lives", *(["squadshifts", "qamr", "fairytaleqa"] if data else [])}
-        ),
+        "data": sorted({"lives", *(["squadshifts", "qamr", "fairytaleqa"] if data else [])}),
         "seed": SEED,
         "hardware": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {where}, torch {torch.__version__}",
     }

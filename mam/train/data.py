@@ -26,6 +26,7 @@ from mam.lives import (
 )
 from mam.values import USER, Candidate, Slot
 
+RECALL = "recall"  # the kind of sentence that asks for what was told: it does ask something of the memory
 NOW = datetime(2027, 3, 1, tzinfo=UTC)
 SETS = {
     "train": (
@@ -59,6 +60,11 @@ class Scene:
     candidates: tuple[tuple[Candidate, bool], ...] = ()  # with the label: worth keeping
     now: datetime = NOW
 
+    @property
+    def personal(self) -> bool:
+        """A life, not passages: what is asked here only its user can have told."""
+        return bool(self.candidates)
+
 
 def slot(row: int, text: str, told: datetime = NOW, speaker: str = USER) -> Slot:
     return Slot(id=str(row), text=text, said=text, speaker=speaker, told=told)
@@ -74,18 +80,11 @@ def scene(seed: int, split: str = "train") -> Scene:
         facts=random.choice((10, 16, 24, 24, 36, 50)),
     )
     replaced = {f.replaces for f in one.facts if f.replaces is not None}
-    rows = {
-        i: row
-        for row, i in enumerate(i for i in range(len(one.facts)) if i not in replaced)
-    }
+    rows = {i: row for row, i in enumerate(i for i in range(len(one.facts)) if i not in replaced)}
     slots = [slot(row, one.facts[i].text, one.facts[i].told) for i, row in rows.items()]
     candidates = _candidates(one)
     # A gate lets some chatter through; the reader has to live with it.
-    junk = [
-        c
-        for c, keep in candidates
-        if not keep and c.speaker == USER and not c.said.endswith("?")
-    ]
+    junk = [c for c, keep in candidates if not keep and c.speaker == USER and not c.said.endswith("?")]
     for c in random.sample(junk, min(len(junk), random.choice((0, 0, 1, 3)))):
         slots.append(slot(len(slots), c.text, one.facts[0].told))
     asked = [
@@ -95,11 +94,7 @@ def scene(seed: int, split: str = "train") -> Scene:
     ]
     idle = random.sample(general_prompts(split), min(6, len(general_prompts(split))))
     idle += random.sample(commands(split), min(2, len(commands(split))))
-    idle += [
-        c.said
-        for c, _ in random.sample(candidates, min(6, len(candidates)))
-        if c.speaker == USER
-    ]
+    idle += [c.said for c, _ in random.sample(candidates, min(6, len(candidates))) if c.speaker == USER]
     now = max(f.told for f in one.facts) + timedelta(days=random.uniform(0.1, 60))
     return Scene(tuple(slots), tuple(asked), tuple(idle), tuple(candidates), now)
 
@@ -111,16 +106,10 @@ def _candidates(one: Life) -> list[tuple[Candidate, bool]]:
         before = ""
         for utterance in session.utterances:
             for s in utterance.sentences:
-                text = (
-                    one.facts[s.fact].text
-                    if s.fact is not None and s.text in one.facts[s.fact].text
-                    else s.text
-                )
+                text = one.facts[s.fact].text if s.fact is not None and s.text in one.facts[s.fact].text else s.text
                 out.append(
                     (
-                        Candidate(
-                            text, s.text, speaker=utterance.speaker, context=before
-                        ),
+                        Candidate(text, s.text, speaker=utterance.speaker, context=before),
                         s.keep,
                     )
                 )
@@ -152,14 +141,12 @@ def passages(folder: Path, split: str) -> list[Passage]:
         for row in _rows(folder / f"{name}.jsonl.gz"):
             text, answer = row.get("context") or row.get("sentence"), _answer(row)
             if text and answer and len(answer) <= 80:
-                by_text.setdefault(
-                    text if isinstance(text, str) else " ".join(text), []
-                ).append((row["question"].strip(), answer))
+                by_text.setdefault(text if isinstance(text, str) else " ".join(text), []).append(
+                    (row["question"].strip(), answer)
+                )
         for text, pairs in by_text.items():
             sentences = sentences_of(text)
-            found = [
-                (q, i, a) for q, a in pairs if (i := _holds(sentences, a)) is not None
-            ]
+            found = [(q, i, a) for q, a in pairs if (i := _holds(sentences, a)) is not None]
             if found:
                 out.append(Passage(tuple(sentences), tuple(found)))
     return out
@@ -172,32 +159,19 @@ def passage_scene(seed: int, pool: list[Passage]) -> Scene:
     slots, asked = [], []
     for passage in held:
         first = len(slots)
-        slots += [
-            slot(first + i, s, NOW - timedelta(days=1), "document")
-            for i, s in enumerate(passage.sentences[:30])
-        ]
-        for question, i, answer in random.sample(
-            passage.questions, min(4, len(passage.questions))
-        ):
+        slots += [slot(first + i, s, NOW - timedelta(days=1), "document") for i, s in enumerate(passage.sentences[:30])]
+        for question, i, answer in random.sample(passage.questions, min(4, len(passage.questions))):
             if i < 30:
-                asked.append(
-                    Asked(question, (first + i,), answer, (answer,), "passage")
-                )
+                asked.append(Asked(question, (first + i,), answer, (answer,), "passage"))
     for passage in absent:
         if passage not in held:
-            asked.append(
-                Asked(random.choice(passage.questions)[0], (), "", (), "unknown")
-            )
+            asked.append(Asked(random.choice(passage.questions)[0], (), "", (), "unknown"))
     return Scene(tuple(slots), tuple(asked))
 
 
 def sentences_of(text: str) -> list[str]:
     """Sentences of edited prose."""
-    return [
-        s.strip()
-        for s in re.split(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9])", text)
-        if s.strip()
-    ]
+    return [s.strip() for s in re.split(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9])", text) if s.strip()]
 
 
 def _answer(row: dict) -> str:
@@ -207,9 +181,7 @@ def _answer(row: dict) -> str:
 
 
 def _holds(sentences: list[str], answer: str) -> int | None:
-    return next(
-        (i for i, s in enumerate(sentences) if answer.lower() in s.lower()), None
-    )
+    return next((i for i, s in enumerate(sentences) if answer.lower() in s.lower()), None)
 
 
 def _rows(file: Path) -> list[dict]:
@@ -217,9 +189,7 @@ def _rows(file: Path) -> list[dict]:
         with gzip.open(file, "rt", encoding="utf-8") as lines:
             return [json.loads(line) for line in lines]
     except FileNotFoundError as error:
-        raise InputError(
-            f"{file} is missing; --data must name the folder with the public data sets."
-        ) from error
+        raise InputError(f"{file} is missing; --data must name the folder with the public data sets.") from error
     except (ValueError, OSError, EOFError) as error:
         raise InputError(f"{file} is damaged ({error}); fetch it again.") from error
 

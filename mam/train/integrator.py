@@ -26,7 +26,7 @@ from mam.train.loop import Part
 LIVES, PASSAGES = 8, 4  # examples of a step
 K = 8
 HISTORY = 0.3  # share of examples with an exchange of small talk before the question
-LIGHTEST = 0.02  # as Thresholds.given
+LIGHTEST = 0.01  # as Thresholds.given
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,11 @@ class Examples:
 
     def batch(self, step: int) -> list[Trial]:
         random = Random(f"integrator {self.split} {step}")
-        lives = [
-            self._from(random, *self.life((step * LIVES + i) // 4))
-            for i in range(LIVES)
-        ]
+        lives = [self._from(random, *self.life((step * LIVES + i) // 4)) for i in range(LIVES)]
         if not self.pool:
             return lives
         return lives + [
-            self._from(
-                random, *self._indexed(passage_scene(step * PASSAGES + i, self.pool))
-            )
-            for i in range(PASSAGES)
+            self._from(random, *self._indexed(passage_scene(step * PASSAGES + i, self.pool))) for i in range(PASSAGES)
         ]
 
     def _life(self, seed: int):
@@ -78,9 +72,7 @@ class Examples:
         from mam.index import SlotIndex
 
         index = SlotIndex(self.memory.dim)
-        index.add(
-            s.slots, self.memory.keys(self.memory.encode([x.text for x in s.slots]))
-        )
+        index.add(s.slots, self.memory.keys(self.memory.encode([x.text for x in s.slots])))
         return s, index, self.memory.encode([a.text for a in s.asked])
 
     def _from(self, random: Random, s: Scene, index, hidden) -> Trial:
@@ -89,17 +81,12 @@ class Examples:
         reading = self.memory.read(asked.text, hidden[i], index, K, s.now)
         weights = {int(r.slot.id): r.weight for r in reading.reads[:K]}
         missing = [row for row in asked.rows if weights.get(row, 0) < LIGHTEST]
-        for row in (
-            missing
-        ):  # a slot that the reader missed cannot teach the integrator to use it
+        for row in missing:  # a slot that the reader missed cannot teach the integrator to use it
             weights[row] = random.uniform(0.1, 0.6)
+        # In use nothing is read below `doubt`; what is learned for just above it should hold there as well.
         total = sum(weights.values())
-        held = (
-            1 - reading.null_weight
-            if asked.rows and not missing
-            else random.uniform(0.5, 1.0)
-        )
-        weights = {row: w / total * max(held, 0.3) for row, w in weights.items()}
+        held = min(1.0, max(total, random.uniform(0.1, 0.5)))
+        weights = {row: w / total * held for row, w in weights.items()}
         rows = [row for row, w in weights.items() if w >= LIGHTEST]
         random.shuffle(rows)  # the order of the blocks tells nothing
         return self._trial(random, s, asked, rows, weights)
@@ -115,11 +102,7 @@ class Examples:
         messages = [{"role": "user", "content": asked.text}]
         talk = [c.said for c, keep in s.candidates if not keep and c.speaker == "user"]
         if talk and random.random() < HISTORY:
-            said = [
-                c.said
-                for c, keep in s.candidates
-                if not keep and c.speaker == "assistant"
-            ] or ["I see."]
+            said = [c.said for c, keep in s.candidates if not keep and c.speaker == "assistant"] or ["I see."]
             messages = [
                 {"role": "user", "content": random.choice(talk)},
                 {"role": "assistant", "content": random.choice(said)},
@@ -134,22 +117,11 @@ class Examples:
             asked.type,
         )
 
-    def _answer(
-        self, answer: str, values: Sequence[str]
-    ) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    def _answer(self, answer: str, values: Sequence[str]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
         """Token ids of the reply with its stop token, and which of them carry a value."""
-        tokens = self.base.tokenizer(
-            answer, add_special_tokens=False, return_offsets_mapping=True
-        )
-        spans = [
-            (at, at + len(v))
-            for v in values
-            if (at := answer.lower().find(v.lower())) >= 0
-        ]
-        marked = [
-            any(a < end and b > start for start, end in spans)
-            for a, b in tokens["offset_mapping"]
-        ]
+        tokens = self.base.tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)
+        spans = [(at, at + len(v)) for v in values if (at := answer.lower().find(v.lower())) >= 0]
+        marked = [any(a < end and b > start for start, end in spans) for a, b in tokens["offset_mapping"]]
         stop = self.base.tokenizer.eos_token_id
         return (*tokens["input_ids"], stop), (*marked, False)
 
@@ -164,11 +136,7 @@ def part(
     """What `loop.train` needs to train `integrator`; validation on about `trials` held-out questions."""
     examples = Examples(memory, integrator, pool, "train")
     held_out = Examples(memory, integrator, val_pool, "val")
-    val = [
-        t
-        for step in range(max(1, trials // (LIVES + PASSAGES)))
-        for t in held_out.batch(step)
-    ]
+    val = [t for step in range(max(1, trials // (LIVES + PASSAGES))) for t in held_out.batch(step)]
     groups = [
         {"params": [integrator.prefix], "lr": 5e-3},
         {"params": list(integrator.adapters.parameters()), "lr": 2e-3},
@@ -189,9 +157,7 @@ def _loss(integrator: Integrator, batch: Sequence[Trial]) -> Tensor:
 
 
 @torch.no_grad()
-def validate(
-    integrator: Integrator, trials: Sequence[Trial], size: int = 16
-) -> dict[str, float]:
+def validate(integrator: Integrator, trials: Sequence[Trial], size: int = 16) -> dict[str, float]:
     """Teacher-forced shares: all value tokens right, the whole reply right where the truth is ABSTAIN; and the loss."""
     lives, passages, abstains, losses = [], [], [], []
     ordered = sorted(trials, key=lambda t: len(t.example.slots))
@@ -204,20 +170,9 @@ def validate(
             if trial.type == "unknown":
                 abstains.append(bool(ok.all()))
             else:
-                said = all(
-                    o for o, m in zip(ok.tolist(), trial.marked, strict=True) if m
-                )
+                said = all(o for o, m in zip(ok.tolist(), trial.marked, strict=True) if m)
                 (passages if trial.type == "passage" else lives).append(said)
-    mean = lambda xs: sum(xs) / max(1, len(xs))
-    out = {
-        "loss": sum(losses) / len(trials),
-        "lives": mean(lives),
-        "passages": mean(passages),
-        "abstains": mean(abstains),
-    }
-    return out | {
-        "score": out["lives"]
-        + 0.5 * out["abstains"]
-        + 0.25 * out["passages"]
-        - 0.1 * out["loss"]
-    }
+    shares = {"lives": lives, "passages": passages, "abstains": abstains}
+    out = {name: sum(xs) / max(1, len(xs)) for name, xs in shares.items()}
+    out["loss"] = sum(losses) / len(trials)
+    return out | {"score": out["lives"] + 0.5 * out["abstains"] + 0.25 * out["passages"] - 0.1 * out["loss"]}

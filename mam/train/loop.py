@@ -71,9 +71,7 @@ def train(part: Part, schedule: Schedule, folder: Path) -> dict[str, float]:
         total = sum(losses.values())
         optimiser.zero_grad(set_to_none=True)
         total.backward()
-        torch.nn.utils.clip_grad_norm_(
-            [p for g in part.groups for p in g["params"]], 1.0
-        )
+        torch.nn.utils.clip_grad_norm_([p for g in part.groups for p in g["params"]], 1.0)
         optimiser.step()
         state["step"] += 1
         figures = {name: loss.item() for name, loss in losses.items()}
@@ -81,17 +79,10 @@ def train(part: Part, schedule: Schedule, folder: Path) -> dict[str, float]:
         bar.update()
         bar.set_postfix({name: f"{value:.3f}" for name, value in figures.items()})
         late = time.monotonic() - began > 60 * schedule.minutes
-        if (
-            state["step"] % schedule.every == 0
-            or state["step"] == schedule.steps
-            or late
-        ):
+        if state["step"] % schedule.every == 0 or state["step"] == schedule.steps or late:
             found = _validate(part)
             _log(folder, part.name, state["step"], "val", found)
-            bar.write(
-                f"{part.name} step {state['step']}: "
-                + ", ".join(f"{k} {v:.3f}" for k, v in found.items())
-            )
+            bar.write(f"{part.name} step {state['step']}: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items()))
             if found["score"] > state["best"].get("score", float("-inf")):
                 state["best"], state["stale"] = found | {"step": state["step"]}, 0
                 _write(trained(part.module), best_file)
@@ -119,30 +110,20 @@ def _validate(part: Part) -> dict[str, float]:
     return found
 
 
-def _log(
-    folder: Path, name: str, step: int, split: str, figures: dict[str, float]
-) -> None:
+def _log(folder: Path, name: str, step: int, split: str, figures: dict[str, float]) -> None:
     with (folder / f"{name}.csv").open("a", newline="") as file:
         writer = csv.writer(file)
         for key, value in figures.items():
             writer.writerow([step, split, key, f"{value:.5f}"])
 
 
-def _checkpoint(
-    part: Part, optimiser: torch.optim.Optimizer, state: dict, folder: Path
-) -> None:
-    moments = {
-        f"{i}.{k}": v
-        for i, s in optimiser.state_dict()["state"].items()
-        for k, v in s.items()
-    }
+def _checkpoint(part: Part, optimiser: torch.optim.Optimizer, state: dict, folder: Path) -> None:
+    moments = {f"{i}.{k}": v for i, s in optimiser.state_dict()["state"].items() for k, v in s.items()}
     _write(trained(part.module), folder / f"{part.name}.state.weights.safetensors")
     _write(moments, folder / f"{part.name}.state.moments.safetensors")
     temporary = folder / f"{part.name}.state.part"
     temporary.write_text(json.dumps(state))
-    temporary.replace(
-        folder / f"{part.name}.state.json"
-    )  # last: without it the checkpoint does not exist
+    temporary.replace(folder / f"{part.name}.state.json")  # last: without it the checkpoint does not exist
 
 
 def _resume(part: Part, optimiser: torch.optim.Optimizer, folder: Path) -> dict:
@@ -150,13 +131,9 @@ def _resume(part: Part, optimiser: torch.optim.Optimizer, folder: Path) -> dict:
     if not file.exists():
         (folder / f"{part.name}.csv").write_text("step,split,figure,value\n")
         return {"step": 0, "best": {}, "stale": 0, "done": False, "seconds": 0.0}
-    part.module.load_state_dict(
-        load_file(folder / f"{part.name}.state.weights.safetensors"), strict=False
-    )
+    part.module.load_state_dict(load_file(folder / f"{part.name}.state.weights.safetensors"), strict=False)
     stored = optimiser.state_dict()
-    for key, value in load_file(
-        folder / f"{part.name}.state.moments.safetensors"
-    ).items():
+    for key, value in load_file(folder / f"{part.name}.state.moments.safetensors").items():
         i, name = key.split(".", 1)
         stored["state"].setdefault(int(i), {})[name] = value
     optimiser.load_state_dict(stored)

@@ -8,7 +8,7 @@ Losses, all in nats:
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from random import Random
 
 import numpy as np
@@ -16,9 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mam.gate import surface
 from mam.model import MemoryModel
 from mam.train.data import Passage, Scene, index_of, passage_scene, scene
 from mam.train.loop import Part
+from mam.values import Candidate
+
+Labelled = Sequence[tuple[Candidate, bool]]
 
 LIVES_A_STEP = 3
 PASSAGES_A_STEP = 1
@@ -29,11 +33,7 @@ def part(model: MemoryModel, pool: list[Passage], val: list[Scene]) -> Part:
     """What `loop.train` needs to train encoder, gate and reader of `model`."""
     reader, encoder = model.reader, model.encoder
     strengths = [reader.meaning, reader.evidence]
-    others = [
-        p
-        for m in (reader.key, reader.query, reader.null, reader.asked, model.gate_head)
-        for p in m.parameters()
-    ]
+    others = [p for m in (reader.key, reader.query, reader.null, reader.asked, model.gate_head) for p in m.parameters()]
     groups = [
         {"params": list(encoder.low_rank.parameters()), "lr": 1e-3},
         {"params": others, "lr": 1e-3},
@@ -42,11 +42,7 @@ def part(model: MemoryModel, pool: list[Passage], val: list[Scene]) -> Part:
 
     def batch(step: int) -> list[Scene]:
         scenes = [scene(step * LIVES_A_STEP + i) for i in range(LIVES_A_STEP)]
-        return scenes + [
-            passage_scene(step * PASSAGES_A_STEP + i, pool)
-            for i in range(PASSAGES_A_STEP)
-            if pool
-        ]
+        return scenes + [passage_scene(step * PASSAGES_A_STEP + i, pool) for i in range(PASSAGES_A_STEP) if pool]
 
     return Part(
         "memory",
@@ -62,97 +58,56 @@ def losses(model: MemoryModel, scenes: list[Scene]) -> dict[str, Tensor]:
     """Mean losses over the scenes of a step; every text is encoded once."""
     random = Random(len(scenes[0].slots))
     gated = [random.sample(s.candidates, min(GATED, len(s.candidates))) for s in scenes]
-    texts = list(
-        dict.fromkeys(
-            t for s, g in zip(scenes, gated, strict=True) for t in _texts(s, g)
-        )
-    )
+    texts = list(dict.fromkeys(t for s, g in zip(scenes, gated, strict=True) for t in _texts(s, g)))
     hidden = dict(zip(texts, _encode(model, texts), strict=True))
     read, asked, gate = [], [], []
     for s, g in zip(scenes, gated, strict=True):
         logits, targets = _reading(model, s, hidden)
         read.append(-(targets * logits.log_softmax(-1)).sum(-1))
-        queries = torch.stack(
-            [hidden[a.text] for a in s.asked] + [hidden[t] for t in s.idle]
-        )
+        if not s.personal:  # what a passage tells may be asked of anybody: neither personal nor ordinary
+            continue
         truth = torch.tensor([1.0] * len(s.asked) + [0.0] * len(s.idle))
-        asked.append(
-            F.binary_cross_entropy_with_logits(
-                model.reader.asked(queries).squeeze(-1), truth, reduction="none"
-            )
-        )
-        if g:
-            gate.append(
-                F.binary_cross_entropy_with_logits(
-                    _gate(model, g, hidden),
-                    torch.tensor([float(k) for _, k in g]),
-                    reduction="none",
-                )
-            )
-    out = {"read": torch.cat(read).mean(), "asked": torch.cat(asked).mean()}
-    return out | ({"gate": torch.cat(gate).mean()} if gate else {})
+        asked.append(_entropy(_asked(model, s, hidden), truth))
+        gate.append(_entropy(_gate(model, g, hidden), torch.tensor([float(keep) for _, keep in g])))
+    return {"read": torch.cat(read).mean(), "asked": torch.cat(asked).mean(), "gate": torch.cat(gate).mean()}
 
 
 @torch.no_grad()
 def validate(model: MemoryModel, scenes: list[Scene], k: int = 8) -> dict[str, float]:
     """Shares on held-out scenes: the answering slots within the best k, right decisions, F1 of the gate."""
-    hits, right_read, right_null, asked_right, gate_truth, gate_said = (
-        [],
-        [],
-        [],
-        [],
-        [],
-        [],
-    )
+    hits, reads, nulls, asked, truth, said = [], [], [], [], [], []
     for s in scenes:
         texts = list(dict.fromkeys(_texts(s, s.candidates)))
-        hidden = dict(
-            zip(texts, torch.from_numpy(model.encoder.encode(texts)), strict=True)
-        )
-        logits, targets = _reading(model, s, hidden)
-        null = logits.softmax(-1)[:, -1]
+        hidden = dict(zip(texts, torch.from_numpy(model.encoder.encode(texts)), strict=True))
+        logits, _ = _reading(model, s, hidden)
+        held = 1 - logits.softmax(-1)[:, -1]
         for i, a in enumerate(s.asked):
             if a.rows:
                 top = logits[i, :-1].topk(min(k, len(s.slots))).indices.tolist()
                 hits.append(all(row in top for row in a.rows))
-                right_read.append(float(null[i]) < 0.5)
+                reads.append(float(held[i]) >= 0.5)
             else:
-                right_null.append(float(null[i]) >= 0.5)
-        idle = len(s.asked)
-        right_null += [float(n) >= 0.5 for n in null[idle:]]
-        queries = torch.stack(
-            [hidden[a.text] for a in s.asked] + [hidden[t] for t in s.idle]
-        )
-        says = (model.reader.asked(queries).squeeze(-1) > 0).tolist()
-        asked_right += [x == (i < idle) for i, x in enumerate(says)]
-        if s.candidates:
-            gate_said += (_gate(model, s.candidates, hidden) > 0).tolist()
-            gate_truth += [keep for _, keep in s.candidates]
-    both = sum(a and b for a, b in zip(gate_said, gate_truth, strict=True))
-    f1 = 2 * both / max(1, sum(gate_said) + sum(gate_truth))
-    out = {
-        "hit": float(np.mean(hits)),
-        "reads": float(np.mean(right_read)),
-        "nulls": float(np.mean(right_null)),
-        "asked": float(np.mean(asked_right)),
-        "gate_f1": f1,
+                nulls.append(float(held[i]) < 0.5)
+        nulls += [float(x) < 0.5 for x in held[len(s.asked) :]]
+        if s.personal:
+            asked += [x == (i < len(s.asked)) for i, x in enumerate((_asked(model, s, hidden) > 0).tolist())]
+            said += (_gate(model, s.candidates, hidden) > 0).tolist()
+            truth += [keep for _, keep in s.candidates]
+    f1 = 2 * sum(a and b for a, b in zip(said, truth, strict=True)) / max(1, sum(said) + sum(truth))
+    found = {
+        name: float(np.mean(x)) for name, x in {"hit": hits, "reads": reads, "nulls": nulls, "asked": asked}.items()
     }
-    return out | {
-        "score": (out["hit"] + out["reads"] + out["nulls"] + out["asked"] + f1) / 5
-    }
+    found["gate_f1"] = f1
+    return found | {"score": sum(found.values()) / len(found)}
 
 
-def _reading(
-    model: MemoryModel, s: Scene, hidden: dict[str, Tensor]
-) -> tuple[Tensor, Tensor]:
+def _reading(model: MemoryModel, s: Scene, hidden: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Logits (queries, slots + null) of asked and idle messages, and their target distributions."""
     index = index_of(s, model.dim)
     queries = [a.text for a in s.asked] + list(s.idle)
     evidence = torch.stack([index.evidence(q, s.now) for q in queries])
     keys = model.reader.keys(torch.stack([hidden[x.text] for x in s.slots]))
-    scores, null = model.reader.scores(
-        torch.stack([hidden[q] for q in queries]), keys, evidence
-    )
+    scores, null = model.reader.scores(torch.stack([hidden[q] for q in queries]), keys, evidence)
     targets = torch.zeros(len(queries), len(s.slots) + 1)
     for i, a in enumerate(s.asked):
         if a.rows:
@@ -163,30 +118,30 @@ def _reading(
     return torch.cat([scores, null[:, None]], dim=1), targets
 
 
-def _gate(model: MemoryModel, candidates, hidden: dict[str, Tensor]) -> Tensor:
-    from mam.gate import surface
+def _asked(model: MemoryModel, s: Scene, hidden: dict[str, Tensor]) -> Tensor:
+    """Log-odds (asked + idle messages,) that something personal is asked."""
+    return model.reader.asked(torch.stack([hidden[t] for t in [*(a.text for a in s.asked), *s.idle]])).squeeze(-1)
 
+
+def _gate(model: MemoryModel, candidates: Labelled, hidden: dict[str, Tensor]) -> Tensor:
     texts = torch.stack([hidden[c.text] for c, _ in candidates])
     contexts = torch.stack([hidden[c.context] * bool(c.context) for c, _ in candidates])
     return model.gate_head(texts, contexts, surface([c for c, _ in candidates]))
 
 
-def _texts(s: Scene, candidates) -> list[str]:
-    return (
-        [x.text for x in s.slots]
-        + [a.text for a in s.asked]
-        + list(s.idle)
-        + [t for c, _ in candidates for t in (c.text, c.context)]
-    )
+def _entropy(logits: Tensor, truth: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+
+
+def _texts(s: Scene, candidates: Labelled) -> list[str]:
+    heard = [text for c, _ in candidates for text in (c.text, c.context)]
+    return [x.text for x in s.slots] + [a.text for a in s.asked] + list(s.idle) + heard
 
 
 def _encode(model: MemoryModel, texts: list[str]) -> Tensor:
     """(texts, width) with gradients, in batches of similar length to save padding."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    parts = [
-        model.encoder([texts[i] for i in order[a : a + 96]])
-        for a in range(0, len(order), 96)
-    ]
+    parts = [model.encoder([texts[i] for i in order[a : a + 96]]) for a in range(0, len(order), 96)]
     back = torch.empty(len(texts), dtype=torch.long)
     back[torch.tensor(order)] = torch.arange(len(texts))
     return torch.cat(parts)[back]
@@ -194,10 +149,5 @@ def _encode(model: MemoryModel, texts: list[str]) -> Tensor:
 
 def scenes(split: str, count: int, pool: list[Passage], first: int = 0) -> list[Scene]:
     """Held-out scenes: lives of `split`, and a quarter as many of passages."""
-    return [scene(first + i, split) for i in range(count)] + [
-        passage_scene(first + i, pool) for i in range(count // 4) if pool
-    ]
-
-
-def folder_or_none(data: str | None) -> Path | None:
-    return Path(data) if data else None
+    lives = [scene(first + i, split) for i in range(count)]
+    return lives + [passage_scene(first + i, pool) for i in range(count // 4) if pool]

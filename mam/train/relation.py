@@ -44,11 +44,7 @@ def pair(random: Random, split: str) -> tuple[str, str, int]:
     if label == UPDATE:
         kind = random.choice([k for k in _kinds(split) if k.update])
         who, (old, new) = _who(random, kind), _values(random, kind, 2)
-        how = (
-            random.choice(kind.update)
-            if random.random() < 0.75
-            else random.choice(kind.tell)
-        )
+        how = random.choice(kind.update) if random.random() < 0.75 else random.choice(kind.tell)
         return (
             _told(random, split, random.choice(kind.tell), old, who),
             _told(random, split, how, new, who, old),
@@ -74,9 +70,7 @@ def _unrelated(random: Random, split: str, kind: kinds.Kind) -> tuple[str, str]:
         kind = random.choice(many)
         who, values = _who(random, kind), _values(random, kind, 2)
         one, two = random.choice(kind.tell), random.choice(kind.tell)
-        return _told(random, split, one, values[0], who), _told(
-            random, split, two, values[1], who
-        )
+        return _told(random, split, one, values[0], who), _told(random, split, two, values[1], who)
     if roll < 0.5 and len(kind.who) > 1:
         first, second = random.sample(kind.who, 2)
         values = _values(random, kind, 2)
@@ -85,20 +79,12 @@ def _unrelated(random: Random, split: str, kind: kinds.Kind) -> tuple[str, str]:
             random, split, how, values[1], second, values[0]
         )
     sisters = [k for k in _families(split)[kind.family] if k.name != kind.name]
-    other = (
-        random.choice(sisters)
-        if sisters and roll < 0.75
-        else random.choice(_kinds(split))
-    )
+    other = random.choice(sisters) if sisters and roll < 0.75 else random.choice(_kinds(split))
     if other.name == kind.name:
         other = random.choice([k for k in _kinds(split) if k.name != kind.name])
     shared = who if who in other.who else _who(random, other)
     first, second = _values(random, kind, 1)[0], _values(random, other, 2)
-    how = (
-        random.choice(other.update)
-        if other.update and random.random() < 0.3
-        else random.choice(other.tell)
-    )
+    how = random.choice(other.update) if other.update and random.random() < 0.3 else random.choice(other.tell)
     return _told(random, split, random.choice(kind.tell), first, who), _told(
         random, split, how, second[0], shared, second[1]
     )
@@ -120,13 +106,9 @@ def _values(random: Random, kind: kinds.Kind, count: int) -> list[str]:
     return list(found.values())
 
 
-def _told(
-    random: Random, split: str, template: str, value: str, who: str, old: str = ""
-) -> str:
+def _told(random: Random, split: str, template: str, value: str, who: str, old: str = "") -> str:
     if random.random() < 0.15:
-        template = phrasing.framed(
-            random.choice(kinds.phrases(split, "leadins")), template
-        )
+        template = phrasing.framed(random.choice(kinds.phrases(split, "leadins")), template)
     template = phrasing.roughened(random, template, last=True)
     return phrasing.filled(template, v=value, when=value, who=who, old=old)
 
@@ -147,14 +129,8 @@ def part(model: MemoryModel) -> Part:
             pairs[: PAIRS // 2],
             pairs[PAIRS // 2 :],
         ]  # short pairs are not padded to the length of long ones
-        logits = torch.cat(
-            [head([o for o, _, _ in h], [n for _, n, _ in h]) for h in halves]
-        )
-        return {
-            "relation": F.cross_entropy(
-                logits, torch.tensor([label for _, _, label in pairs])
-            )
-        }
+        logits = torch.cat([head([o for o, _, _ in h], [n for _, n, _ in h]) for h in halves])
+        return {"relation": F.cross_entropy(logits, torch.tensor([label for _, _, label in pairs]))}
 
     groups = [
         {"params": list(head.encoder.low_rank.parameters()), "lr": 1e-3},
@@ -167,11 +143,7 @@ def part(model: MemoryModel) -> Part:
 def validate(head, pairs) -> dict[str, float]:
     """Accuracy, and the share recognised of each class."""
     said = (
-        head.out(
-            torch.from_numpy(
-                head.encoder.encode([o for o, _, _ in pairs], [n for _, n, _ in pairs])
-            )
-        )
+        head.out(torch.from_numpy(head.encoder.encode([o for o, _, _ in pairs], [n for _, n, _ in pairs])))
         .argmax(-1)
         .numpy()
     )

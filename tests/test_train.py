@@ -1,0 +1,157 @@
+"""Training end to end, a few steps of everything: files, resumption, and that what is learned can be loaded and used."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import byte_tokenizer, tiny_config
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from mam import base as bases
+from mam.errors import InputError, WeightsError
+from mam.model import MemoryModel
+from mam.train import cli, loop
+from mam.train.data import scene
+from mam.train.loop import Part, Schedule, train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_folder):
+    """A memory model after two steps of every part, for a tiny base."""
+    folder = tmp_path_factory.mktemp("training")
+    arguments = [
+        "--smoke",
+        "--base",
+        str(tiny_folder),
+        "--device",
+        "cpu",
+        "--run",
+        str(folder / "run"),
+        "--out",
+        str(folder / "out"),
+    ]
+    parser = cli.argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    assert cli.run(parser.parse_args(arguments)) == 0
+    return folder
+
+
+def test_a_smoke_run_leaves_a_model_that_works(trained, tiny_folder):
+    model = MemoryModel.load(trained / "out", "cpu")
+    integrator = model.attach(bases.load(tiny_folder, "cpu"))
+    hidden = model.encode(["My dog is called Rex.", "What is my dog called?"])
+    assert model.keys(hidden).shape == (2, model.dim)
+    assert integrator.prefix.shape[3] == integrator.config.prefix
+
+
+def test_it_leaves_curves_and_a_card(trained):
+    for part in ("memory", "relation", "integrator"):
+        rows = list(csv.DictReader((trained / "run" / f"{part}.csv").open()))
+        assert {"train", "val"} <= {row["split"] for row in rows}
+    card = (trained / "out" / "README.md").read_text()
+    assert "Training runs" in card and "held-out" in card
+    (record,) = json.loads((trained / "out" / "training.json").read_text())
+    assert record["parts"] == ["memory", "relation", "integrator"] and record["seconds"] >= 0
+
+
+def test_files_of_another_kind_are_refused(trained, tiny_folder, tmp_path):
+    with pytest.raises(WeightsError, match="memory.json is missing"):
+        MemoryModel.load(tmp_path, "cpu")
+    for file in (trained / "out").iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    whole = (tmp_path / "memory.safetensors").read_bytes()
+    (tmp_path / "memory.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WeightsError, match="damaged"):
+        MemoryModel.load(tmp_path, "cpu")
+    (tmp_path / "memory.safetensors").write_bytes(whole)
+    (tmp_path / "memory.json").write_text('{"format": 99}')
+    with pytest.raises(WeightsError, match="another format"):
+        MemoryModel.load(tmp_path, "cpu")
+
+
+def test_a_base_without_attachment_is_named(trained, tmp_path):
+    torch.manual_seed(9)
+    other = bases.Base("other", LlamaForCausalLM(LlamaConfig(**tiny_config())), byte_tokenizer())
+    with pytest.raises(WeightsError, match="mam attach --base"):
+        MemoryModel.load(trained / "out", "cpu").attach(other)
+
+
+def test_unknown_parts_and_missing_data_are_refused(tmp_path):
+    parser = cli.argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    with pytest.raises(InputError, match="There is no part"):
+        cli.run(parser.parse_args(["--parts", "brain"]))
+    with pytest.raises(InputError, match="is missing"):
+        cli.run(parser.parse_args(["--data", str(tmp_path), "--out", str(tmp_path), "--run", str(tmp_path)]))
+
+
+# ---- the loop, on a toy ---------------------------------------------------------------------------------------
+
+
+def line(seed: int = 0) -> Part:
+    """Learns y = 3x; a batch is a function of the step alone."""
+    torch.manual_seed(seed)
+    module = torch.nn.Linear(1, 1, bias=False)
+
+    def batch(step: int) -> torch.Tensor:
+        return torch.randn(16, 1, generator=torch.Generator().manual_seed(step))
+
+    def losses(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"square": ((module(x) - 3 * x) ** 2).mean()}
+
+    def validate() -> dict[str, float]:
+        return {"score": -abs(float(module.weight) - 3)}
+
+    return Part("line", module, [{"params": list(module.parameters()), "lr": 0.1}], batch, losses, validate)
+
+
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
+    schedule = Schedule(steps=30, every=5, patience=99)
+    whole = line()
+    train(whole, schedule, tmp_path / "whole")
+
+    cut = line()
+    checkpoint, count = loop._checkpoint, 0
+
+    def dies(*arguments):
+        nonlocal count
+        checkpoint(*arguments)
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "_checkpoint", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(cut, schedule, tmp_path / "cut")
+    monkeypatch.setattr(loop, "_checkpoint", checkpoint)
+    resumed = line(seed=7)  # what it starts from must not matter
+    train(resumed, schedule, tmp_path / "cut")
+    assert torch.equal(whole.module.weight, resumed.module.weight)
+
+
+def test_it_stops_early_and_keeps_the_best(tmp_path):
+    part = line()
+    scores = iter([0.1, 0.5, 0.4, 0.3, 0.2, 0.1])
+    weights = []
+
+    def validate() -> dict[str, float]:
+        weights.append(part.module.weight.detach().clone())
+        return {"score": next(scores)}
+
+    found = train(replace(part, validate=validate), Schedule(steps=60, every=10, patience=2), tmp_path)
+    assert found["step"] == 20 and len(weights) == 4
+    assert torch.equal(part.module.weight, weights[1])
+
+
+def test_scenes_are_reproducible_and_label_what_is_asked():
+    one, again = scene(5), scene(5)
+    assert one == again and one != scene(6)
+    for asked in one.asked:
+        assert bool(asked.rows) == (asked.type != "unknown")
+        told = " ".join(one.slots[row].text.lower() for row in asked.rows)
+        assert all(value.lower() in told for value in asked.values)
