@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fakes import RuleMemory, byte_base, rule_engine
+from fakes import RuleMemory, rule_engine
 
 from mam import lives as generator
-from mam.bench import baselines, cli, common, edit, gate, noharm, prompts, recall, scoring
+from mam.bench import baselines, cli, common, edit, gate, latency, noharm, prompts, recall, scoring
 from mam.errors import InputError
 from mam.reader import Reading
 from mam.values import Read
@@ -60,13 +60,14 @@ class Mute(RuleMemory):
 
 
 @pytest.fixture
-def world(monkeypatch):
+def world(monkeypatch, tiny_folder):
     """An echoing base, a memory of rules, no fetched weights."""
     torch.set_num_threads(1)
     monkeypatch.setattr(common, "MAX_TOKENS", 400)  # the tiny base reads bytes
     monkeypatch.setattr(recall.fetch, "encoder", lambda: None)
     monkeypatch.setattr(baselines, "MiniLM", lambda _: RuleMemory())
-    engine = rule_engine(8192)
+    engine = rule_engine(tiny_folder)
+    engine.base.context = 8192
     Echo(engine)
     return common.World(engine)
 
@@ -212,8 +213,8 @@ def test_retrieval_hands_over_what_was_said(name):
     assert scoring.contains(lines[-1], fact.value)
 
 
-def test_a_batch_says_what_each_prompt_says_alone():
-    base = byte_base()
+def test_a_batch_says_what_each_prompt_says_alone(tiny_base):
+    base = tiny_base
     shared = base.prompt([{"role": "user", "content": "notes " * 9}])
     ids = [shared + base.tokenizer(text)["input_ids"] for text in ("a", "something longer", "b c")]
     alone = [base.decode(list(base.generate(row, max_tokens=12))).strip() for row in ids]
@@ -221,10 +222,9 @@ def test_a_batch_says_what_each_prompt_says_alone():
     assert baselines.complete(base, ids[:1], 12) == alone[:1]
 
 
-def test_a_history_too_long_loses_its_oldest_notes():
-    base = byte_base()
+def test_a_history_too_long_loses_its_oldest_notes(tiny_base):
     notes = [f"[1 May 2025] note number {i}" for i in range(60)]
-    text = base.tokenizer.decode(baselines.cut(base, prompts.in_user(notes, "Where do I live?"), 700))
+    text = tiny_base.decode(baselines.cut(tiny_base, prompts.in_user(notes, "Where do I live?"), 700))
     assert "Where do I live?" in text and "number 59" in text and "number 0\n" not in text
 
 
@@ -246,3 +246,13 @@ def test_general_prompts_are_many_and_new():
     asked = noharm.general_prompts(common.Settings())
     assert len(asked) == len(set(asked)) == 300
     assert not set(asked) & set(generator.general_prompts("train") + generator.commands("train"))
+
+
+def test_latency_measures_every_condition(world):
+    world.engine.memory = Generous()
+    results = latency.run(world, common.Settings(limit=2, facts=8))
+    assert results["slots"]["100"] >= 100
+    assert {"base_alone", "prompt_retrieval", "prompt_whole_history", "memory_100_read_cold",
+            "memory_100_read_warm"} <= results["conditions"].keys()
+    assert results["decode_ratio"] > 0 and results["loop_vs_generate"] > 0
+    assert results["ttft_ratio_10000"] is None  # a limited run holds no 10,000 slots, and says nothing about them
