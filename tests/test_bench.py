@@ -72,22 +72,25 @@ def world(monkeypatch, tiny_folder):
     return common.World(engine)
 
 
-@pytest.mark.parametrize("reply, value, right", [
-    ("Your dog is called Rex.", "Rex", True),
-    ("your dog is REX!", "Rex", True),
-    ("Rex's bed is blue.", "Rex", True),
-    ("He is called Rexford.", "Rex", False),
-    ("You have 14 cats.", "4", False),
-    ("She works as an architect.", "an architect", True),
-    ("Architect.", "an architect", True),
-    ("It is on November 27th, 2026.", "27 November 2026", True),
-    ("It is on the 27th of November 2026.", "27 November 2026", True),
-    ("It is on 7 November 2026.", "27 November 2026", False),
-    ("It is on 27 November 2025.", "27 November 2026", False),
-    ("at half\n past  six", "half past six", True),
-    ("", "Rex", False),
-    ("anything", "", False),
-])
+@pytest.mark.parametrize(
+    "reply, value, right",
+    [
+        ("Your dog is called Rex.", "Rex", True),
+        ("your dog is REX!", "Rex", True),
+        ("Rex's bed is blue.", "Rex", True),
+        ("He is called Rexford.", "Rex", False),
+        ("You have 14 cats.", "4", False),
+        ("She works as an architect.", "an architect", True),
+        ("Architect.", "an architect", True),
+        ("It is on November 27th, 2026.", "27 November 2026", True),
+        ("It is on the 27th of November 2026.", "27 November 2026", True),
+        ("It is on 7 November 2026.", "27 November 2026", False),
+        ("It is on 27 November 2025.", "27 November 2026", False),
+        ("at half\n past  six", "half past six", True),
+        ("", "Rex", False),
+        ("anything", "", False),
+    ],
+)
 def test_contains(reply, value, right):
     assert scoring.contains(reply, value) is right
 
@@ -98,14 +101,17 @@ def test_all_values_are_needed():
     assert not scoring.contains_all("chess", ())
 
 
-@pytest.mark.parametrize("reply, said", [
-    ("You haven't told me that.", True),
-    ("I don't know your dog's name.", True),
-    ("The notes do not mention a dog.", True),
-    ("It was not mentioned.", True),
-    ("Your dog is called Rex.", False),
-    ("You told me it is blue.", False),
-])
+@pytest.mark.parametrize(
+    "reply, said",
+    [
+        ("You haven't told me that.", True),
+        ("I don't know your dog's name.", True),
+        ("The notes do not mention a dog.", True),
+        ("It was not mentioned.", True),
+        ("Your dog is called Rex.", False),
+        ("You told me it is blue.", False),
+    ],
+)
 def test_untold(reply, said):
     assert scoring.untold(reply) is said
 
@@ -189,8 +195,10 @@ def test_labels_and_candidates_are_aligned():
 
 
 def test_locomo_is_read_as_published(tmp_path):
-    turns = [{"speaker": "Ann", "dia_id": "D1:1", "text": "I moved to my new flat."},
-             {"speaker": "Bob", "dia_id": "D1:2", "text": "Nice!"}]
+    turns = [
+        {"speaker": "Ann", "dia_id": "D1:1", "text": "I moved to my new flat."},
+        {"speaker": "Bob", "dia_id": "D1:2", "text": "Nice!"},
+    ]
     talk = {"session_1_date_time": "1:56 pm on 8 May, 2023", "session_1": turns}
     samples = [{"conversation": talk, "qa": [{"question": "Where?", "evidence": ["D1:1"]}]}]
     with gzip.open(tmp_path / gate.LOCOMO, "wt") as file:
@@ -252,7 +260,12 @@ def test_latency_measures_every_condition(world):
     world.engine.memory = Generous()
     results = latency.run(world, common.Settings(limit=2, facts=8))
     assert results["slots"]["100"] >= 100
-    assert {"base_alone", "prompt_retrieval", "prompt_whole_history", "memory_100_read_cold",
-            "memory_100_read_warm"} <= results["conditions"].keys()
+    assert {
+        "base_alone",
+        "prompt_retrieval",
+        "prompt_whole_history",
+        "memory_100_read_cold",
+        "memory_100_read_warm",
+    } <= results["conditions"].keys()
     assert results["decode_ratio"] > 0 and results["loop_vs_generate"] > 0
     assert results["ttft_ratio_10000"] is None  # a limited run holds no 10,000 slots, and says nothing about them

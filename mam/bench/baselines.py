@@ -26,16 +26,23 @@ def day(moment) -> str:
 
 def notes(life: Life) -> list[str]:
     """Every sentence the user said, as said, with its date in front; small talk included."""
-    return [f"[{day(session.started)}] {sentence.text}"
-            for session in life.sessions for utterance in session.utterances if utterance.speaker == "user"
-            for sentence in utterance.sentences]
+    return [
+        f"[{day(session.started)}] {sentence.text}"
+        for session in life.sessions
+        for utterance in session.utterances
+        if utterance.speaker == "user"
+        for sentence in utterance.sentences
+    ]
 
 
 def transcript(life: Life) -> list[str]:
     """Both speakers' utterances in order, dated."""
     who = {"user": "User", "assistant": "Assistant"}
-    return [f"[{day(session.started)}] {who[utterance.speaker]}: {utterance.text}"
-            for session in life.sessions for utterance in session.utterances]
+    return [
+        f"[{day(session.started)}] {who[utterance.speaker]}: {utterance.text}"
+        for session in life.sessions
+        for utterance in session.utterances
+    ]
 
 
 class BM25:
@@ -68,8 +75,9 @@ class MiniLM:
         """(n, 384) float32 unit vectors."""
         rows = []
         for start in range(0, len(texts), batch):
-            given = self.tokenizer(list(texts[start:start + batch]), padding=True, truncation=True, max_length=256,
-                                   return_tensors="pt")
+            given = self.tokenizer(
+                list(texts[start : start + batch]), padding=True, truncation=True, max_length=256, return_tensors="pt"
+            )
             hidden = self.model(**given).last_hidden_state
             mask = given["attention_mask"].unsqueeze(-1)
             pooled = (hidden * mask).sum(1) / mask.sum(1)
@@ -90,8 +98,9 @@ def retrieved(name: str, texts: Sequence[str], questions: Sequence[str], minilm:
     return [[int(i) for i in np.argsort(-(keys @ query), kind="stable")[:k]] for query in minilm.encode(questions)]
 
 
-def message_lists(name: str, life: Life, questions: Sequence[str], minilm: MiniLM,
-                  choice: prompts.Choice | None = None) -> list[prompts.Messages]:
+def message_lists(
+    name: str, life: Life, questions: Sequence[str], minilm: MiniLM, choice: prompts.Choice | None = None
+) -> list[prompts.Messages]:
     """The messages of each question for a baseline, in its tuned form or another `choice`."""
     if name == "none":
         return [prompts.bare((), question) for question in questions]
@@ -100,8 +109,10 @@ def message_lists(name: str, life: Life, questions: Sequence[str], minilm: MiniL
     if choice.notes is None:
         return [form(transcript(life), question) for question in questions]
     texts, step = notes(life), -1 if choice.best_last else 1
-    return [form([texts[i] for i in found[::step]], question) for question, found
-            in zip(questions, retrieved(name, texts, questions, minilm, choice.notes), strict=True)]
+    return [
+        form([texts[i] for i in found[::step]], question)
+        for question, found in zip(questions, retrieved(name, texts, questions, minilm, choice.notes), strict=True)
+    ]
 
 
 def cut(base: Base, messages: prompts.Messages, room: int) -> list[int]:
@@ -113,9 +124,9 @@ def cut(base: Base, messages: prompts.Messages, room: int) -> list[int]:
         oldest = [i for i, line in enumerate(lines) if line.startswith("- ")]
         if not oldest:
             return ids[-room:]
-        drop = set(oldest[:max(1, len(oldest) * (len(ids) - room) // len(ids))])
+        drop = set(oldest[: max(1, len(oldest) * (len(ids) - room) // len(ids))])
         text = "\n".join(line for i, line in enumerate(lines) if i not in drop)
-        messages = [*messages[:longest], {**messages[longest], "content": text}, *messages[longest + 1:]]
+        messages = [*messages[:longest], {**messages[longest], "content": text}, *messages[longest + 1 :]]
         ids = base.prompt(messages)
     return ids
 
@@ -150,8 +161,14 @@ def complete(base: Base, prompts_ids: Sequence[list[int]], max_tokens: int = 32)
     open_rows = set(range(n))
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
     for _ in range(max_tokens):
-        out = base.model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache,
-                         use_cache=True, logits_to_keep=1)
+        out = base.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
         best = out.logits[:, -1].argmax(-1)
         for row in list(open_rows):
             token = int(best[row])
@@ -169,7 +186,7 @@ def answers(base: Base, lists: Sequence[prompts.Messages], max_tokens: int = 32,
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     replies: list[str] = [""] * len(ids)
     for start in range(0, len(order), batch):
-        rows = order[start:start + batch]
+        rows = order[start : start + batch]
         for row, reply in zip(rows, complete(base, [ids[i] for i in rows], max_tokens), strict=True):
             replies[row] = reply
     return replies

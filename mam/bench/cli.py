@@ -22,10 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help=f"folder with {gate.LOCOMO}")
     parser.add_argument("--lives", type=int, default=200, metavar="N", help="conversations (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the first life (%(default)s)")
-    parser.add_argument("--limit", type=int, metavar="N",
-                        help="at most N lives, prompts and repetitions: a quick look, not a result")
-    parser.add_argument("--tune-prompts", action="store_true",
-                        help="compare the baselines' prompts on validation lives instead")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="at most N lives, prompts and repetitions: a quick look, not a result"
+    )
+    parser.add_argument(
+        "--tune-prompts", action="store_true", help="compare the baselines' prompts on validation lives instead"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -149,8 +149,12 @@ def chosen_questions(life: generator.Life) -> list[generator.Question]:
 def machine(base: Base) -> dict:
     """What the figures were measured on."""
     return {
-        "cpu": _cpu(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else base.device.type,
         "dtype": str(base.dtype).removeprefix("torch."),
     }
@@ -168,8 +172,12 @@ def _cpu() -> str:
 def report(name: str, world: World, settings: Settings, results: dict, seconds: float) -> dict:
     """The JSON of a run."""
     return {
-        "name": name, "base": world.base.id, "memory": world.memory.fingerprint, "results": results,
-        "machine": machine(world.base), "seconds": round(seconds, 1),
+        "name": name,
+        "base": world.base.id,
+        "memory": world.memory.fingerprint,
+        "results": results,
+        "machine": machine(world.base),
+        "seconds": round(seconds, 1),
         "settings": {**asdict(settings), "data": settings.data and settings.data.name, "limited": settings.limited},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -188,8 +196,9 @@ def write_json(path: Path, content: dict) -> None:
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise InputError(f"The results could not be written to {path} ({error.strerror}); "
-                         "choose another file with --json.") from error
+        raise InputError(
+            f"The results could not be written to {path} ({error.strerror}); choose another file with --json."
+        ) from error
 
 
 def table(results: dict, title: str = "") -> str:
@@ -236,5 +245,7 @@ class Clock:
 
 def by_type(outcomes: Sequence[tuple[str, bool]]) -> dict[str, float | None]:
     """Share right by type of question, in the order of first appearance."""
-    return {kind: share(right for other, right in outcomes if other == kind)
-            for kind in dict.fromkeys(kind for kind, _ in outcomes)}
+    return {
+        kind: share(right for other, right in outcomes if other == kind)
+        for kind in dict.fromkeys(kind for kind, _ in outcomes)
+    }

@@ -34,9 +34,14 @@ def new_values(settings: common.Settings) -> dict[str, list[str]]:
 def standing(life: Life) -> list[tuple[Question, Fact]]:
     """Questions about one fact that nothing later in the life replaces."""
     replaced = {fact.replaces for fact in life.facts}
-    return [(question, life.facts[question.evidence[0]]) for question in life.questions
-            if question.type == "single" and len(question.evidence) == 1
-            and question.evidence[0] not in replaced and life.facts[question.evidence[0]].replaces is None]
+    return [
+        (question, life.facts[question.evidence[0]])
+        for question in life.questions
+        if question.type == "single"
+        and len(question.evidence) == 1
+        and question.evidence[0] not in replaced
+        and life.facts[question.evidence[0]].replaces is None
+    ]
 
 
 def only_slot(slots: list[Slot], value: str) -> Slot | None:

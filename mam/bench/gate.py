@@ -35,7 +35,7 @@ def judged(memory: MemoryModel, candidates: list[Candidate], batch: int = 256) -
     context_hidden = memory.encode(contexts)
     scores: list[float] = []
     for start in range(0, len(candidates), batch):
-        part = candidates[start:start + batch]
+        part = candidates[start : start + batch]
         hidden = memory.encode([candidate.text for candidate in part])
         scores += memory.gate(part, hidden, context_hidden[[row[candidate.context] for candidate in part]])
     return scores
@@ -105,10 +105,12 @@ def locomo(memory: MemoryModel, folder: Path, settings: common.Settings) -> dict
         with gzip.open(path, "rt", encoding="utf-8") as file:
             samples = json.load(file)
     except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"LoCoMo could not be read from {path} ({error}); give the folder that holds {LOCOMO} with "
-                         "--data, or leave --data out.") from error
+        raise InputError(
+            f"LoCoMo could not be read from {path} ({error}); give the folder that holds {LOCOMO} with "
+            "--data, or leave --data out."
+        ) from error
     positive, negative = [], []
-    for sample in tqdm(samples[:settings.capped(len(samples))], desc="gate: LoCoMo", dynamic_ncols=True):
+    for sample in tqdm(samples[: settings.capped(len(samples))], desc="gate: LoCoMo", dynamic_ncols=True):
         needed = {turn for question in sample["qa"] for turn in question.get("evidence", ())}
         turns = list(_locomo_turns(sample["conversation"]))
         scores = iter(judged(memory, [candidate for _, candidates in turns for candidate in candidates]))

@@ -6,7 +6,9 @@ anything that was told.
 
 from __future__ import annotations
 
-PROMPTS = tuple(line.strip() for line in """
+PROMPTS = tuple(
+    line.strip()
+    for line in """
 What is the capital of Mongolia?
 Which ocean lies between Africa and Australia?
 Name three rivers in South America.
@@ -249,4 +251,5 @@ What is a placebo?
 How do noise-cancelling headphones work?
 Explain the water cycle.
 What is the Great Barrier Reef?
-""".strip().splitlines())
+""".strip().splitlines()
+)

@@ -51,8 +51,10 @@ class Times:
             self.rate.append((tokens - 1) / (stamps[-1] - stamps[0]))
 
     def summary(self) -> dict:
-        return {"seconds_to_first_token": spread(self.first) if self.first else None,
-                "tokens_per_second": spread(self.rate, digits=1) if self.rate else None}
+        return {
+            "seconds_to_first_token": spread(self.first) if self.first else None,
+            "tokens_per_second": spread(self.rate, digits=1) if self.rate else None,
+        }
 
 
 # ---- memories of a given size ----------------------------------------------------------------------------
@@ -69,8 +71,9 @@ def filler(count: int, settings: common.Settings) -> list[str]:
 
 
 @contextmanager
-def filled(world: common.World, size: int, life: generator.Life, texts: Sequence[str],
-           keys: np.ndarray) -> Iterator[Space]:
+def filled(
+    world: common.World, size: int, life: generator.Life, texts: Sequence[str], keys: np.ndarray
+) -> Iterator[Space]:
     """A space with `size` slots: a life that was told and, stored in one transaction, fillers; 0: an empty one."""
     with common.temporary() as folder:
         with world.open(folder) as space:
@@ -132,9 +135,12 @@ class Talk:
     @classmethod
     def make(cls, settings: common.Settings) -> Talk:
         life = common.life(settings, settings.seed)
-        return cls(life, [question.text for question in life.questions if question.type == "single"],
-                   generator.general_prompts(settings.split),
-                   [fact.text for fact in common.life(settings, settings.seed + 1).facts])
+        return cls(
+            life,
+            [question.text for question in life.questions if question.type == "single"],
+            generator.general_prompts(settings.split),
+            [fact.text for fact in common.life(settings, settings.seed + 1).facts],
+        )
 
 
 def prompt_conditions(world: common.World, talk: Talk) -> dict[str, Callable[[str], list[int]]]:
@@ -182,16 +188,19 @@ def turns(world: common.World, spaces: dict[int, Space], talk: Talk, repeats: in
         jobs += [partial(write, size, f"{fact} ({number})") for size in spaces]
         for job in draw.sample(jobs, len(jobs)):
             job()
-    return {"conditions": {name: times[name].summary() for name in sorted(times)},
-            "write_seconds_per_turn": {name: spread(seconds) for name, seconds in writes.items()},
-            "left_out": dict(sorted(missed.items()))}
+    return {
+        "conditions": {name: times[name].summary() for name in sorted(times)},
+        "write_seconds_per_turn": {name: spread(seconds) for name, seconds in writes.items()},
+        "left_out": dict(sorted(missed.items())),
+    }
 
 
 # ---- reading and decoding by themselves ------------------------------------------------------------------
 
 
-def readings(world: common.World, texts: Sequence[str], keys: np.ndarray, sizes: Sequence[int], talk: Talk,
-             repeats: int) -> dict:
+def readings(
+    world: common.World, texts: Sequence[str], keys: np.ndarray, sizes: Sequence[int], talk: Talk, repeats: int
+) -> dict:
     """Milliseconds to read exactly over all slots: of a query already encoded, and with its encoding."""
     memory, found = world.memory, {}
     slots = [_slot(text) for text in texts]
@@ -226,14 +235,19 @@ def decoding(world: common.World, space: Space, talk: Talk, repeats: int) -> dic
         ids = base.prompt(prompts.bare((), question))
         reads = [replace(read, given=True, weight=max(read.weight, 0.01)) for read in space.read(question).reads]
         prepared = world.engine.integrator.prepare(reads)
-        jobs = {"memory": partial(_loop, world, ids, prepared), "loop": partial(_loop, world, ids, None),
-                "generate": partial(_generate, world, ids)}
+        jobs = {
+            "memory": partial(_loop, world, ids, prepared),
+            "loop": partial(_loop, world, ids, None),
+            "generate": partial(_generate, world, ids),
+        }
         for name in random.Random(number).sample(sorted(jobs), len(jobs)):
             rates[name].append(jobs[name]())
     median = {name: float(np.median(values)) for name, values in rates.items()}
-    return {"tokens_per_second": {name: spread(values, digits=1) for name, values in rates.items()},
-            "decode_ratio": round(median["memory"] / median["loop"], 3),
-            "loop_vs_generate": round(median["loop"] / median["generate"], 3)}
+    return {
+        "tokens_per_second": {name: spread(values, digits=1) for name, values in rates.items()},
+        "decode_ratio": round(median["memory"] / median["loop"], 3),
+        "loop_vs_generate": round(median["loop"] / median["generate"], 3),
+    }
 
 
 def _loop(world: common.World, ids: list[int], memory: decode.Prepared | None) -> float:
@@ -259,8 +273,14 @@ class _Stamps:
 @torch.inference_mode()
 def _generate(world: common.World, ids: list[int]) -> float:
     stamps, given = _Stamps(), torch.tensor([ids], device=world.base.device)
-    world.base.model.generate(given, attention_mask=torch.ones_like(given), do_sample=False, streamer=stamps,
-                              min_new_tokens=STEADY, max_new_tokens=STEADY)
+    world.base.model.generate(
+        given,
+        attention_mask=torch.ones_like(given),
+        do_sample=False,
+        streamer=stamps,
+        min_new_tokens=STEADY,
+        max_new_tokens=STEADY,
+    )
     made = stamps.times[1:]  # the first call hands over the prompt
     return (len(made) - 1) / (made[-1] - made[0])
 
@@ -292,10 +312,15 @@ def run(world: common.World, settings: common.Settings) -> dict:
         with clock("decoding"):
             decoded = decoding(world, spaces[100], talk, repeats)
         held = {str(size): len(space.slots()) for size, space in spaces.items()}
-    return {**_headline(measured["conditions"], read, decoded), **measured, "readings": read,
-            "decoding": decoded["tokens_per_second"], "slots": held,
-            "filler_encoded_per_second": round(len(texts) / max(clock.seconds["encode_filler"], 1e-9)),
-            "seconds_by_part": clock.rounded()}
+    return {
+        **_headline(measured["conditions"], read, decoded),
+        **measured,
+        "readings": read,
+        "decoding": decoded["tokens_per_second"],
+        "slots": held,
+        "filler_encoded_per_second": round(len(texts) / max(clock.seconds["encode_filler"], 1e-9)),
+        "seconds_by_part": clock.rounded(),
+    }
 
 
 def _headline(conditions: dict, read: dict, decoded: dict) -> dict:
@@ -306,5 +331,6 @@ def _headline(conditions: dict, read: dict, decoded: dict) -> dict:
         "ttft_ratio_10000_nothing_read": ratio(conditions, "memory_10000_nothing_read", "base_alone_general"),
         "read_100000_p95_ms": largest["read_ms"]["p95"] if largest else None,
         "read_100000_with_encoding_p95_ms": largest["with_encoding_ms"]["p95"] if largest else None,
-        "decode_ratio": decoded["decode_ratio"], "loop_vs_generate": decoded["loop_vs_generate"],
+        "decode_ratio": decoded["decode_ratio"],
+        "loop_vs_generate": decoded["loop_vs_generate"],
     }

@@ -63,7 +63,7 @@ def untouched(turn: Turn) -> bool:
 def general(world: common.World, settings: common.Settings) -> dict:
     prompts = general_prompts(settings)
     # personal in tone, but nothing a memory could answer: "I'm bored"
-    moods = generator.personal_questions(settings.split)[:settings.capped(ASKED)]
+    moods = generator.personal_questions(settings.split)[: settings.capped(ASKED)]
     free, same = [], []
     with crowded(world, settings) as space:
         slots = len(space.slots())
@@ -73,8 +73,13 @@ def general(world: common.World, settings: common.Settings) -> dict:
             if free[-1]:
                 same.append(identical(world, turn, prompt))
         free_moods = [untouched(common.ask(space, mood)) for mood in moods]
-    return {"nothing_read": share(free), "identical": share(same), "nothing_read_personal_talk": share(free_moods),
-            "prompts": len(free), "slots": slots}
+    return {
+        "nothing_read": share(free),
+        "identical": share(same),
+        "nothing_read_personal_talk": share(free_moods),
+        "prompts": len(free),
+        "slots": slots,
+    }
 
 
 def answerable(life: generator.Life, count: int) -> list[Question]:
@@ -99,8 +104,14 @@ def personal(world: common.World, settings: common.Settings) -> dict:
                 wrong.append(not turn.abstained and not contains_all(turn.reply, question.values))
         if len(abstained) >= wanted:
             break
-    return {"abstained": share(abstained), "hallucinated": share(invented), "false_abstained": share(refused),
-            "answered_wrong": share(wrong), "unknown_questions": len(abstained), "answerable_questions": len(refused)}
+    return {
+        "abstained": share(abstained),
+        "hallucinated": share(invented),
+        "false_abstained": share(refused),
+        "answered_wrong": share(wrong),
+        "unknown_questions": len(abstained),
+        "answerable_questions": len(refused),
+    }
 
 
 def run(world: common.World, settings: common.Settings) -> dict:

@@ -15,12 +15,24 @@ Form = Callable[[Sequence[str], str], Messages]
 
 BRIEF = "Answer briefly from the notes."
 EXAMPLES = (
-    (("[3 May 2025] My landlord is called Mr. Ferris.", "[9 May 2025] I keep two rabbits in the garden.",
-      "[9 May 2025] It has been raining all week."),
-     "Which animals do I keep?", "You keep two rabbits."),
-    (("[1 June 2025] I moved to Utrecht in the spring.", "[4 June 2025] My aunt Rose plays the cello.",
-      "[8 June 2025] I am a bit tired today."),
-     "Where do I live?", "You live in Utrecht."),
+    (
+        (
+            "[3 May 2025] My landlord is called Mr. Ferris.",
+            "[9 May 2025] I keep two rabbits in the garden.",
+            "[9 May 2025] It has been raining all week.",
+        ),
+        "Which animals do I keep?",
+        "You keep two rabbits.",
+    ),
+    (
+        (
+            "[1 June 2025] I moved to Utrecht in the spring.",
+            "[4 June 2025] My aunt Rose plays the cello.",
+            "[8 June 2025] I am a bit tired today.",
+        ),
+        "Where do I live?",
+        "You live in Utrecht.",
+    ),
 )
 
 
@@ -38,8 +50,7 @@ def in_system(notes: Sequence[str], question: str) -> Messages:
 
 
 def in_system_brief(notes: Sequence[str], question: str) -> Messages:
-    system = (f"You answer questions about the user from these notes of what the user said.\n{_listed(notes)}\n"
-              f"{BRIEF}")
+    system = f"You answer questions about the user from these notes of what the user said.\n{_listed(notes)}\n{BRIEF}"
     return [{"role": "system", "content": system}, _user(question)]
 
 
@@ -54,8 +65,12 @@ def in_user_first(notes: Sequence[str], question: str) -> Messages:
 
 def copying(notes: Sequence[str], question: str) -> Messages:
     """A small base copies better than it rephrases."""
-    return [_user(f"Here are notes:\n{_listed(notes)}\n\nWhich of the notes answers this question? "
-                  f"Write that note out.\nQuestion: {question}")]
+    return [
+        _user(
+            f"Here are notes:\n{_listed(notes)}\n\nWhich of the notes answers this question? "
+            f"Write that note out.\nQuestion: {question}"
+        )
+    ]
 
 
 def two_shot(notes: Sequence[str], question: str) -> Messages:
@@ -99,8 +114,20 @@ def bare(notes: Sequence[str], question: str) -> Messages:
     return [_user(question)]
 
 
-FORMS: dict[str, Form] = {form.__name__: form for form in (
-    in_system, in_system_brief, in_user, in_user_first, copying, two_shot, two_shot_system, two_shot_copying, as_chat)}
+FORMS: dict[str, Form] = {
+    form.__name__: form
+    for form in (
+        in_system,
+        in_system_brief,
+        in_user,
+        in_user_first,
+        copying,
+        two_shot,
+        two_shot_system,
+        two_shot_copying,
+        as_chat,
+    )
+}
 
 
 @dataclass(frozen=True)

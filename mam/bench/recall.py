@@ -39,8 +39,11 @@ class Tally:
         return share(ok for kind, ok in self.outcomes if kind in types)
 
     def summary(self) -> dict:
-        return {"one_fact": self.share(*ONE), "several_facts": self.share(*SEVERAL),
-                "by_type": common.by_type(self.outcomes)}
+        return {
+            "one_fact": self.share(*ONE),
+            "several_facts": self.share(*SEVERAL),
+            "by_type": common.by_type(self.outcomes),
+        }
 
 
 def holds(slot: Slot, fact: Fact) -> bool:
@@ -87,12 +90,17 @@ def run(world: common.World, settings: common.Settings) -> dict:
 
 def _results(memory: Tally, others: dict[str, Tally], hits: list, written: list, clock: common.Clock) -> dict:
     return {
-        "memory": memory.share(*ONE), "memory_date": memory.share("date"), "multi_slot": memory.share(*SEVERAL),
+        "memory": memory.share(*ONE),
+        "memory_date": memory.share("date"),
+        "multi_slot": memory.share(*SEVERAL),
         **{name: tally.share(*ONE) for name, tally in others.items()},
-        "reader_hit": share(ok for _, ok in hits), "written": share(written),
+        "reader_hit": share(ok for _, ok in hits),
+        "written": share(written),
         "memory_details": {**memory.summary(), "reader_hit_by_type": common.by_type(hits)},
         "baseline_details": {name: tally.summary() for name, tally in others.items()},
-        "baseline_prompts": {name: {"prompt": str(choice), "validation": choice.score}
-                             for name, choice in prompts.CHOSEN.items()},
-        "questions": len(memory.outcomes), "seconds_by_part": clock.rounded(),
+        "baseline_prompts": {
+            name: {"prompt": str(choice), "validation": choice.score} for name, choice in prompts.CHOSEN.items()
+        },
+        "questions": len(memory.outcomes),
+        "seconds_by_part": clock.rounded(),
     }

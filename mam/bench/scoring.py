@@ -73,8 +73,10 @@ def f1(hits: int, false_alarms: int, misses: int) -> dict[str, float | None]:
     precision = hits / (hits + false_alarms) if hits + false_alarms else None
     recall = hits / (hits + misses) if hits + misses else None
     both = 2 * hits / (2 * hits + false_alarms + misses) if hits + false_alarms + misses else None
-    return {name: None if x is None else round(x, 4) for name, x in
-            (("precision", precision), ("recall", recall), ("f1", both))}
+    return {
+        name: None if x is None else round(x, 4)
+        for name, x in (("precision", precision), ("recall", recall), ("f1", both))
+    }
 
 
 def auc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
@@ -89,5 +91,8 @@ def auc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
 def spread(numbers: Sequence[float], scale: float = 1.0, digits: int = 4) -> dict[str, float | int]:
     """Median and 95th percentile of repeated measurements, times `scale`."""
     values = np.asarray(numbers, dtype=float) * scale
-    return {"median": round(float(np.median(values)), digits),
-            "p95": round(float(np.percentile(values, 95)), digits), "n": len(values)}
+    return {
+        "median": round(float(np.median(values)), digits),
+        "p95": round(float(np.percentile(values, 95)), digits),
+        "n": len(values),
+    }
