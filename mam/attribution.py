@@ -24,7 +24,7 @@ from mam.values import Slot, Turn
 
 @dataclass(frozen=True)
 class Attribution:
-    """`attention`: (tokens, slots) float32, shares of each token's attention, 0..1; `slots` are those that were given."""
+    """`attention`: (tokens, slots) float32, shares of each token's attention, 0..1; `slots`: those that were given."""
 
     tokens: tuple[str, ...]
     slots: tuple[Slot, ...]

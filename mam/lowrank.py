@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class LowRank(nn.Module):
@@ -30,6 +30,7 @@ class LowRank(nn.Module):
         if not self._layers:
             raise ValueError(f"no linear layer of {type(network).__name__} matches {targets!r}")
         self.a, self.b = nn.ParameterList(), nn.ParameterList()
+        self._frozen: list[tuple[Tensor, Tensor]] = []
         for _, layer in self._layers:
             width_in, width_out = _width(layer)
             self.a.append(nn.Parameter(torch.randn(width_in, rank) / width_in**0.5))
@@ -56,7 +57,16 @@ class LowRank(nn.Module):
             update = (self.a[i] @ self.b[i]) * self.scale
             layer.weight += (update if type(layer).__name__ == "Conv1D" else update.T).to(layer.weight.dtype)
 
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Training is over: keep A and B · scale in float32, whose small products start faster than bfloat16's."""
+        self.requires_grad_(False)
+        self._frozen = [(a.float(), b.float() * self.scale) for a, b in zip(self.a, self.b, strict=True)]
+
     def _hook(self, i: int):
+        if self._frozen:
+            a, b = self._frozen[i]
+            return lambda _layer, inputs, output: output + ((inputs[0].float() @ a) @ b).to(output.dtype)
         a, b, scale = self.a[i], self.b[i], self.scale
 
         def add(_layer, inputs, output):

@@ -121,7 +121,10 @@ class MemoryModel(nn.Module):
         k: int = 8,
         now: datetime | None = None,
     ) -> Reading:
-        """Weigh all slots of `index` for `query` with encoder vector `hidden` (width,). Raises InputError for a `k` out of 1..64."""
+        """Weigh all slots of `index` for `query`, whose encoder vector is `hidden` (width,).
+
+        Raises InputError for a `k` out of 1..64.
+        """
         if not 1 <= k <= MAX_K:
             raise InputError(f"k is {k}, but a turn can read 1 to {MAX_K} slots.")
         return self.reader.read(query, hidden, index, k, self.settings.reading, now or datetime.now(UTC))
@@ -136,9 +139,11 @@ class MemoryModel(nn.Module):
             if config.get("base") == base.fingerprint:
                 integrator = Integrator(base, IntegratorConfig(**config))
                 _load(integrator, file.with_suffix(".safetensors"))
+                integrator.adapters.freeze()
                 return integrator.requires_grad_(False)
         raise WeightsError(
-            f"This memory model has no attachment for the base {base.id}; train one: python -m mam attach --base {base.id}"
+            f"This memory model has no attachment for the base {base.id};"
+            f" train one: python -m mam attach --base {base.id}"
         )
 
     def save_attachment(self, integrator: Integrator, name: str, path: Path | str | None = None) -> Path:

@@ -1,7 +1,7 @@
 """Shared fixtures: a tiny random base, made in milliseconds, and a cache folder that is not the user's.
 
-Tests whose claim is about the real weights take `real_base`; it is skipped where they are not cached, unless
-MAM_TEST_WEIGHTS=1 asks for them to be fetched (`make test` has fetched them already).
+Tests whose claim is about the real weights take `real_base`, which fetches them where they are not cached
+(`make test` has done so already).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mam import base, fetch
+from mam import base
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (
@@ -89,8 +89,6 @@ def cache(tmp_path, monkeypatch) -> Path:
 @pytest.fixture(scope="session")
 def real_base() -> base.Base:
     """The default base with its real weights, in the precision this machine would use."""
-    if not (fetch.cache() / fetch.BASE_FOLDER).exists() and not os.environ.get("MAM_TEST_WEIGHTS"):
-        pytest.skip("the default weights are not cached; run `python -m mam.fetch` first")
     before = os.environ.pop("MAM_DTYPE")
     try:
         return base.load(device="cpu")

@@ -32,8 +32,6 @@ ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-backgroun
 DOG = "My dog is called Rex."
 ODD = 'My cat is <img src="http://198.51.100.1/x.png" onerror="window.hacked=1"> ${1+1} {{value}} `tick` ![p](http://198.51.100.1/y)'
 
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs Chromium: apt-get install chromium")
-
 
 @pytest.fixture(scope="module")
 def engine(tiny_folder):
@@ -53,6 +51,8 @@ def served(tmp_path, engine):
 
 @pytest.fixture(scope="module")
 def browser():
+    if BROWSER is None:
+        pytest.fail("these tests drive a real browser: install Chromium (apt-get install chromium) and run them again")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
         yield browser
@@ -96,7 +96,6 @@ def open_memory(page: Page) -> None:
     page.get_by_role("tab", name="Memory").click()
 
 
-@needs_browser
 def test_tell_then_ask_in_another_conversation(served, tab):
     page = tab()
     say(page, f"Hello! {DOG}")
@@ -115,7 +114,6 @@ def test_tell_then_ask_in_another_conversation(served, tab):
     assert [session.turns for session in served.space.sessions()] == [2, 1]
 
 
-@needs_browser
 def test_edit_delete_restore_act_at_once_and_in_every_tab(served, tab):
     slot = served.space.add(DOG)
     here, there = tab(), tab()
@@ -136,7 +134,6 @@ def test_edit_delete_restore_act_at_once_and_in_every_tab(served, tab):
     expect(there.locator("#slots .text")).to_have_text("My dog is called Max.")
 
 
-@needs_browser
 def test_search_narrows_the_table(served, tab):
     for text in (DOG, "My cat is called Tom."):
         served.space.add(text)
@@ -147,7 +144,6 @@ def test_search_narrows_the_table(served, tab):
     expect(page.locator("#slots .text")).to_have_text(["My cat is called Tom."])
 
 
-@needs_browser
 def test_a_draft_survives_changes_elsewhere_and_a_conflict_is_told(served, tab):
     slot = served.space.add(DOG)
     page = tab()
@@ -163,7 +159,6 @@ def test_a_draft_survives_changes_elsewhere_and_a_conflict_is_told(served, tab):
     assert served.space.slot(slot.id).text == "Changed by another program."
 
 
-@needs_browser
 def test_what_people_say_is_shown_as_it_is(served, tab):
     page = tab()
     say(page, ODD)
@@ -176,7 +171,6 @@ def test_what_people_say_is_shown_as_it_is(served, tab):
     assert page.locator("#desk img").count() == 0 and page.evaluate("window.hacked") is None
 
 
-@needs_browser
 def test_stop_ends_the_reply(served, tab, monkeypatch):
     from mam.chat import Reply
 
@@ -197,7 +191,6 @@ def test_stop_ends_the_reply(served, tab, monkeypatch):
     assert turn.stopped and turn.reply.startswith("word") and turn.writes
 
 
-@needs_browser
 def test_a_closed_tab_ends_the_reply_and_keeps_it(served, tab, monkeypatch):
     from mam.chat import Reply
 
@@ -220,7 +213,6 @@ def test_a_closed_tab_ends_the_reply_and_keeps_it(served, tab, monkeypatch):
     assert ended.wait(20)
 
 
-@needs_browser
 def test_errors_are_said_in_a_toast(served, tab):
     page = tab()
     page.locator("#send").click()
@@ -231,7 +223,6 @@ def test_errors_are_said_in_a_toast(served, tab):
     expect(page.locator(".toast-body").last).to_contain_text("at most 2,000 characters")
 
 
-@needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_follows_the_system_theme(served, browser, scheme):
     page = browser.new_page(color_scheme=scheme)
@@ -242,7 +233,6 @@ def test_the_page_follows_the_system_theme(served, browser, scheme):
     page.close()
 
 
-@needs_browser
 def test_the_page_opens_while_the_networks_load_and_says_when_they_cannot(tmp_path, engine, browser):
     ready, broken = threading.Event(), []
 

@@ -1,4 +1,4 @@
-"""Training end to end, a few steps of everything: files, resumption, and that what is learned can be loaded and used."""
+"""Training end to end, a few steps of everything: files, resumption, and that what is learned can be used."""
 
 from __future__ import annotations
 

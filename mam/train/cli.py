@@ -138,7 +138,7 @@ def train_all(
         "validation": figures,
         "data": sorted({"lives", *(["squadshifts", "qamr", "fairytaleqa"] if data else [])}),
         "seed": SEED,
-        "hardware": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {where}, torch {torch.__version__}",
+        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, {where}, torch {torch.__version__}",
     }
     write_card(out, record)
     print(json.dumps(figures, indent=2))
