@@ -1,9 +1,10 @@
 """The flow of a turn: a message goes through every stage of the memory, the base replies, the trace is kept.
 
-    text ─► split ─► encode ─┬─► read ──► prepare ─► reply, token by token ─► turn saved with its trace
-                             └─► gate, relate, store
+    text ─► split ─► encode ─┬─► read ──► prepare ─► first token ─► ... reply ─► turn saved with its trace
+                             └─► gate, relate, store ─────────────┘
 
-Reading comes before writing, so that a message never finds itself. This module knows the order of the stages and
+Reading comes before writing, so that a message never finds itself; writing comes right after the first token, so that
+nobody waits for it. This module knows the order of the stages and
 what the base is given; what happens inside a stage is in the module of its name.
 """
 
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 from mam.candidates import split
 from mam.decode import text_stream
 from mam.prompt import compose, described
-from mam.reader import ABSTAIN
+from mam.reader import ABSTAIN, ABSTAINS
 from mam.store import new_id
 from mam.values import ASSISTANT, USER, Candidate, Event, Read, Session, Turn, Write
 
@@ -71,7 +72,7 @@ class Chat:
         seed: int | None = None,
         stop: threading.Event | None = None,
     ) -> Iterator[Event]:
-        """Say something; yields "read", "write", then a "token" for each piece of the reply, and the "turn".
+        """Say something; yields "read", a "token" for each piece of the reply, after the first "write", and the "turn".
 
         At most `k` slots are read. Setting `stop`, or closing the iterator, ends the reply within one token; what
         was said until then is kept. Raises InputError for an empty or too long text and values out of range.
@@ -110,15 +111,20 @@ class Chat:
             watch.lap("encode")
             reading = space.reading(text, hidden[text], k)
             turn = replace(turn, reads=reading.reads, null_weight=reading.null_weight, asked=reading.asked)
+            turn = replace(turn, abstained=reading.decision == ABSTAINS)
             watch.lap("read")
-            writes, rejected = space.write(turn, candidates, hidden)
-            turn = replace(turn, writes=writes, rejected=rejected, abstained=reading.decision == "abstain")
-            watch.lap("write")
         reply = Reply(space, text, before, turn, manner, stop, watch)
+        pieces = reply.abstention() if turn.abstained else reply.pieces()
         try:
             yield Event("read", turn.reads)
-            yield Event("write", turn.writes)
-            for piece in reply.abstention() if turn.abstained else reply.pieces():
+            if first := next(pieces, ""):  # nobody waits for gate and disk before the first word
+                yield Event("token", first)
+        finally:  # what was said is remembered, also when nobody listens to the reply any more
+            reply.writes, reply.rejected = space.write(turn, candidates, hidden)
+            watch.lap("write")
+        try:
+            yield Event("write", reply.writes)
+            for piece in pieces:
                 yield Event("token", piece)
         finally:
             turn = reply.finished()
@@ -144,6 +150,8 @@ class Reply:
     ):
         self.space, self.turn, self.manner, self.stop, self.watch = space, turn, manner, stop, watch
         self.reads = turn.reads
+        self.writes: tuple[Write, ...] = ()
+        self.rejected: tuple[Candidate, ...] = ()
         self.ids: list[int] = []
         self.text = ""
         self.complete = False
@@ -180,6 +188,8 @@ class Reply:
             self.turn,
             reply=self.text,
             reads=self.reads,
+            writes=self.writes,
+            rejected=self.rejected,
             abstained=self.turn.abstained or bool(self._given()) and self.text.startswith(ABSTAIN),
             stopped=not self.complete,
             given=self.given,

@@ -297,9 +297,10 @@ class Space:
 
     def current(self, reads: tuple[Read, ...]) -> tuple[Read, ...]:
         """The same reads with edited slots as they are now, and without those that are no longer active."""
-        if self.store.version() == self._seen:
+        if self.store.version() != self._seen:
+            self.refresh()
+        if all(self.holds(read.slot) for read in reads):
             return reads
-        self.refresh()
         return tuple(
             read if self.holds(read.slot) else replace(read, slot=self.store.slot(read.slot.id))
             for read in reads

@@ -122,8 +122,8 @@ class Session:
 class Event:
     """One step of a streamed turn.
 
-    `kind`: "read" (data: tuple of Read), "write" (data: tuple of Write), "token" (data: str, the new text),
-    "turn" (data: the finished Turn, always last).
+    `kind`: "read" (data: tuple of Read), "token" (data: str, the new text), "write" (data: tuple of Write; after the
+    first token), "turn" (data: the finished Turn, always last).
     """
 
     kind: str

@@ -109,10 +109,10 @@ def test_asked_but_not_held_abstains(m, chat):
 
 def test_events_come_in_order_and_join_to_the_reply(chat):
     kinds = [event.kind for event in chat.stream(DOG, **SHORT)]
-    assert kinds[:2] == ["read", "write"] and kinds[-1] == "turn" and set(kinds[2:-1]) == {"token"}
+    assert kinds[:3] == ["read", "token", "write"] and kinds[-1] == "turn" and set(kinds[3:-1]) == {"token"}
     turn = chat.turns()[-1]
     assert set(turn.timing) == {
-        "split", "encode", "read", "write", "prepare", "first_token", "reply", "total"
+        "split", "encode", "read", "prepare", "first_token", "write", "reply", "total"
     }  # fmt: skip
     assert 0 < turn.tokens <= 12 and not turn.stopped
 

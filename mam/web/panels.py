@@ -135,7 +135,7 @@ def _timing(last: Turn) -> str:
     timing = last.timing
     if "first_token" not in timing:
         return ""
-    first = sum(timing.get(stage, 0) for stage in ("split", "encode", "read", "write", "prepare", "first_token"))
+    first = sum(timing.get(stage, 0) for stage in ("split", "encode", "read", "prepare", "first_token"))
     words = [f"first word after {first:.2f} s"]
     if last.tokens > 1 and timing.get("reply"):
         words.append(f"{(last.tokens - 1) / timing['reply']:.0f} tokens/s")
