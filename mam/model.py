@@ -53,6 +53,7 @@ class Settings:
     rank: int = 16
     dim: int = 256
     gate_threshold: float = 0.5
+    relation_threshold: float = 0.5
     reading: Thresholds = field(default_factory=Thresholds)
 
 
@@ -111,7 +112,7 @@ class MemoryModel(nn.Module):
 
     def relate(self, text: str, near: Sequence[Slot]) -> Relation:
         """What the new `text` is to the nearest active slots."""
-        return self.relation.judge(text, near)
+        return self.relation.judge(text, near, self.settings.relation_threshold)
 
     def read(
         self,

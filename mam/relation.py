@@ -45,16 +45,21 @@ class RelationHead(nn.Module):
         return self.out(self.encoder(old, new))
 
     @torch.inference_mode()
-    def judge(self, text: str, near: Sequence[Slot]) -> Relation:
-        """The strongest relation of `text` to the near slots, or "new" when none is more likely than not."""
+    def odds(self, old: Sequence[str], new: Sequence[str]) -> np.ndarray:
+        """Probabilities (pairs, 3) over KINDS, float32."""
+        vectors = torch.from_numpy(self.encoder.encode(old, new)).to(self.out.weight.device)
+        return self.out(vectors).softmax(-1).cpu().numpy()
+
+    def judge(self, text: str, near: Sequence[Slot], threshold: float = 0.5) -> Relation:
+        """The strongest relation of `text` to the near slots; "new" where every relation stays below `threshold`.
+
+        A slot superseded by mistake is worse than one kept twice, so the threshold may ask for more than a half.
+        """
         if not near:
             return Relation("new")
-        logits = self.out(
-            torch.from_numpy(self.encoder.encode([s.text for s in near], [text] * len(near))).to(self.out.weight.device)
-        )
-        odds = logits.softmax(-1).cpu().numpy()
-        best = int(np.argmax(1 - odds[:, 0]))
-        if odds[best, 0] >= 0.5:
+        odds = self.odds([s.text for s in near], [text] * len(near))
+        best = int(np.argmin(odds[:, 0]))
+        if 1 - odds[best, 0] < threshold:
             return Relation("new", score=float(odds[best, 0]))
         kind = 1 + int(np.argmax(odds[best, 1:]))
         return Relation(KINDS[kind], near[best], float(odds[best, kind]))

@@ -40,15 +40,15 @@ def slot_blocks(integrator: Integrator, texts: Sequence[str]) -> tuple[list[Tens
     tokens = torch.tensor([row + [0] * (longest - len(row)) for row in ids], device=base.device)
     positions = torch.arange(longest, device=base.device)[None] + config.prefix - len(lead)
     cache = DynamicCache(config=base.model.config)
+    learning = config.adapt_slots and torch.is_grad_enabled()
     # Padding is on the right and attention causal, so padded columns disturb nothing and are never gathered.
-    with torch.set_grad_enabled(config.adapt_slots and torch.is_grad_enabled()):
-        with integrator.adapters.active() if config.adapt_slots else nullcontext():
-            base.model.base_model(
-                input_ids=tokens,
-                position_ids=positions.clamp_min(0).expand(len(ids), -1),
-                past_key_values=cache,
-                use_cache=True,
-            )
+    with torch.inference_mode(not learning), integrator.adapters.active() if config.adapt_slots else nullcontext():
+        base.model.base_model(
+            input_ids=tokens,
+            position_ids=positions.clamp_min(0).expand(len(ids), -1),
+            past_key_values=cache,
+            use_cache=True,
+        )
     skip = len(lead)
     lengths = [len(row) - skip for row in ids]
     return (

@@ -22,12 +22,12 @@ from mam.train import integrator, memory, relation
 from mam.train.card import write_card
 from mam.train.data import passages
 from mam.train.loop import Schedule, train
-from mam.train.tune import tune
+from mam.train.tune import tune, tune_relation
 
 SEED = 0
 FULL = {
     "memory": Schedule(steps=400, every=50, minutes=20),
-    "relation": Schedule(steps=400, every=100, minutes=10),
+    "relation": Schedule(steps=1500, every=150, minutes=15),
     "integrator": Schedule(steps=600, every=100, minutes=50),
 }
 SMOKE = {name: Schedule(steps=2, every=2) for name in FULL}
@@ -119,6 +119,7 @@ def train_all(
         model.save(out)
     if "relation" in parts:
         figures["relation"] = train(relation.part(model), schedules["relation"], folder)
+        model.settings = replace(model.settings, **tune_relation(model, relation.pairs("val")))
         model.save(out)
     if "integrator" in parts:
         figures["integrator"] = _attach(

@@ -23,7 +23,8 @@ from mam.train.batch import Example, answer_logits
 from mam.train.data import Asked, Passage, Scene, passage_scene, scene
 from mam.train.loop import Part
 
-LIVES, PASSAGES = 8, 4  # examples of a step
+LIVES, PASSAGES = 8, 3  # examples of a step
+REUSED = 4  # questions asked of a scene before the next one is made
 K = 8
 HISTORY = 0.3  # share of examples with an exchange of small talk before the question
 LIGHTEST = 0.01  # as Thresholds.given
@@ -54,19 +55,16 @@ class Examples:
             pool,
             split,
         )
-        self.life = lru_cache(maxsize=256)(self._life)
+        self.life = lru_cache(maxsize=8)(lambda seed: self._indexed(scene(seed, split)))
+        self.passages = lru_cache(maxsize=8)(lambda seed: self._indexed(passage_scene(seed, pool)))
 
     def batch(self, step: int) -> list[Trial]:
         random = Random(f"integrator {self.split} {step}")
-        lives = [self._from(random, *self.life((step * LIVES + i) // 4)) for i in range(LIVES)]
-        if not self.pool:
-            return lives
-        return lives + [
-            self._from(random, *self._indexed(passage_scene(step * PASSAGES + i, self.pool))) for i in range(PASSAGES)
-        ]
-
-    def _life(self, seed: int):
-        return self._indexed(scene(seed, self.split))
+        trials = [self._from(random, *self.life((step * LIVES + i) // REUSED)) for i in range(LIVES)]
+        if self.pool:
+            seeds = [(step * PASSAGES + i) // REUSED for i in range(PASSAGES)]
+            trials += [self._from(random, *self.passages(seed)) for seed in seeds]
+        return trials
 
     def _indexed(self, s: Scene):
         from mam.index import SlotIndex

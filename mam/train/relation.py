@@ -8,16 +8,17 @@ new         everything else, chosen to be near: another person, another value wh
 from __future__ import annotations
 
 from datetime import date, timedelta
-from functools import cache
+from functools import cache, partial
 from random import Random
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mam.lives import days, kinds, phrasing
 from mam.model import MemoryModel
-from mam.relation import KINDS
+from mam.relation import KINDS, RelationHead
 from mam.train.loop import Part
 
 PAIRS = 48  # of a step
@@ -30,64 +31,39 @@ def _kinds(split: str) -> tuple[kinds.Kind, ...]:
     return kinds.kinds(split)
 
 
-@cache
-def _families(split: str) -> dict[str, list[kinds.Kind]]:
-    out: dict[str, list[kinds.Kind]] = {}
-    for kind in _kinds(split):
-        out.setdefault(kind.family, []).append(kind)
-    return out
-
-
 def pair(random: Random, split: str) -> tuple[str, str, int]:
     """Old text, new text and the class of their relation."""
     label = random.choices((NEW, DUPLICATE, UPDATE), (0.5, 0.22, 0.28))[0]
+    say = partial(_say, random, split)
     if label == UPDATE:
         kind = random.choice([k for k in _kinds(split) if k.update])
         who, (old, new) = _who(random, kind), _values(random, kind, 2)
-        how = random.choice(kind.update) if random.random() < 0.75 else random.choice(kind.tell)
-        return (
-            _told(random, split, random.choice(kind.tell), old, who),
-            _told(random, split, how, new, who, old),
-            UPDATE,
-        )
+        return say(kind, old, who), say(kind, new, who, old, change=random.random() < 0.75), UPDATE
     kind = random.choice(_kinds(split))
     if label == DUPLICATE:
         who, (value,) = _who(random, kind), _values(random, kind, 1)
         one, two = random.sample(kind.tell, 2)
-        return (
-            _told(random, split, one, value, who),
-            _told(random, split, two, value, who),
-            DUPLICATE,
-        )
+        return say(kind, value, who, template=one), say(kind, value, who, template=two), DUPLICATE
     return *_unrelated(random, split, kind), NEW
 
 
 def _unrelated(random: Random, split: str, kind: kinds.Kind) -> tuple[str, str]:
+    """Two texts that are near and yet say nothing about one another."""
+    say, roll = partial(_say, random, split), random.random()
+    if roll < 0.3:  # another value where several may hold
+        kind = random.choice([k for k in _kinds(split) if k.many])
+        who, (one, two) = _who(random, kind), _values(random, kind, 2)
+        return say(kind, one, who), say(kind, two, who)
+    if roll < 0.5 and len(kind.who) > 1:  # another person
+        (first, second), (one, two) = random.sample(kind.who, 2), _values(random, kind, 2)
+        return say(kind, one, first), say(kind, two, second, one, change=True)
+    others = [k for k in _kinds(split) if k.name != kind.name]
+    sisters = [k for k in others if k.family == kind.family]
+    other = random.choice(sisters if sisters and roll < 0.75 else others)
     who = _who(random, kind)
-    many = [k for k in _kinds(split) if k.many]
-    roll = random.random()
-    if roll < 0.3 and many:
-        kind = random.choice(many)
-        who, values = _who(random, kind), _values(random, kind, 2)
-        one, two = random.choice(kind.tell), random.choice(kind.tell)
-        return _told(random, split, one, values[0], who), _told(random, split, two, values[1], who)
-    if roll < 0.5 and len(kind.who) > 1:
-        first, second = random.sample(kind.who, 2)
-        values = _values(random, kind, 2)
-        how = random.choice(kind.update or kind.tell)
-        return _told(random, split, random.choice(kind.tell), values[0], first), _told(
-            random, split, how, values[1], second, values[0]
-        )
-    sisters = [k for k in _families(split)[kind.family] if k.name != kind.name]
-    other = random.choice(sisters) if sisters and roll < 0.75 else random.choice(_kinds(split))
-    if other.name == kind.name:
-        other = random.choice([k for k in _kinds(split) if k.name != kind.name])
-    shared = who if who in other.who else _who(random, other)
-    first, second = _values(random, kind, 1)[0], _values(random, other, 2)
-    how = random.choice(other.update) if other.update and random.random() < 0.3 else random.choice(other.tell)
-    return _told(random, split, random.choice(kind.tell), first, who), _told(
-        random, split, how, second[0], shared, second[1]
-    )
+    new, old = _values(random, other, 2)
+    whom = who if who in other.who else _who(random, other)
+    return say(kind, _values(random, kind, 1)[0], who), say(other, new, whom, old, change=random.random() < 0.3)
 
 
 def _who(random: Random, kind: kinds.Kind) -> str:
@@ -106,31 +82,42 @@ def _values(random: Random, kind: kinds.Kind, count: int) -> list[str]:
     return list(found.values())
 
 
-def _told(random: Random, split: str, template: str, value: str, who: str, old: str = "") -> str:
+def _say(
+    random: Random,
+    split: str,
+    kind: kinds.Kind,
+    value: str,
+    who: str,
+    old: str = "",
+    *,
+    change: bool = False,
+    template: str = "",
+) -> str:
+    """One way of telling a value, or its `change` from `old` where the kind has words for that."""
+    template = template or random.choice(kind.update if change and kind.update else kind.tell)
     if random.random() < 0.15:
         template = phrasing.framed(random.choice(kinds.phrases(split, "leadins")), template)
     template = phrasing.roughened(random, template, last=True)
     return phrasing.filled(template, v=value, when=value, who=who, old=old)
 
 
+def pairs(split: str, count: int = VALIDATION) -> list[tuple[str, str, int]]:
+    """Held-out pairs, always the same ones."""
+    return [pair(Random(f"relation {split} {i}"), split) for i in range(count)]
+
+
 def part(model: MemoryModel) -> Part:
     head = model.relation
-    val = [pair(Random(f"relation val {i}"), "val") for i in range(VALIDATION)]
+    val = pairs("val")
 
     def batch(step: int) -> list[tuple[str, str, int]]:
         random = Random(f"relation {step}")
-        return sorted(
-            (pair(random, "train") for _ in range(PAIRS)),
-            key=lambda p: len(p[0]) + len(p[1]),
-        )
+        return sorted((pair(random, "train") for _ in range(PAIRS)), key=lambda p: len(p[0]) + len(p[1]))
 
-    def losses(pairs):
-        halves = [
-            pairs[: PAIRS // 2],
-            pairs[PAIRS // 2 :],
-        ]  # short pairs are not padded to the length of long ones
-        logits = torch.cat([head([o for o, _, _ in h], [n for _, n, _ in h]) for h in halves])
-        return {"relation": F.cross_entropy(logits, torch.tensor([label for _, _, label in pairs]))}
+    def losses(batch: list[tuple[str, str, int]]) -> dict[str, Tensor]:
+        halves = batch[: PAIRS // 2], batch[PAIRS // 2 :]  # short pairs are not padded to the length of long ones
+        logits = torch.cat([head([old for old, _, _ in half], [new for _, new, _ in half]) for half in halves])
+        return {"relation": F.cross_entropy(logits, torch.tensor([label for _, _, label in batch]))}
 
     groups = [
         {"params": list(head.encoder.low_rank.parameters()), "lr": 1e-3},
@@ -139,14 +126,9 @@ def part(model: MemoryModel) -> Part:
     return Part("relation", head, groups, batch, losses, lambda: validate(head, val))
 
 
-@torch.no_grad()
-def validate(head, pairs) -> dict[str, float]:
+def validate(head: RelationHead, held_out: list[tuple[str, str, int]]) -> dict[str, float]:
     """Accuracy, and the share recognised of each class."""
-    said = (
-        head.out(torch.from_numpy(head.encoder.encode([o for o, _, _ in pairs], [n for _, n, _ in pairs])))
-        .argmax(-1)
-        .numpy()
-    )
-    truth = np.array([label for _, _, label in pairs])
+    said = head.odds([old for old, _, _ in held_out], [new for _, new, _ in held_out]).argmax(-1)
+    truth = np.array([label for _, _, label in held_out])
     out = {name: float((said[truth == i] == i).mean()) for i, name in enumerate(KINDS)}
     return out | {"score": float((said == truth).mean())}

@@ -13,6 +13,7 @@ from mam.train.data import Scene
 
 GRID = np.linspace(0.05, 0.95, 37)
 HARM = 0.01  # share of ordinary messages that may be taken for a question to the memory
+MISTAKEN = 0.03  # share of near but unrelated pairs that may be taken for a duplicate or an update
 LOST = 0.01  # share of answerable questions that may be taken for unanswerable before the base has seen the slots
 
 
@@ -40,6 +41,13 @@ def tune(model: MemoryModel, scenes: Sequence[Scene], k: int = 8) -> dict:
     limits = replace(model.settings.reading, read=_number(read), asked=_number(ask), doubt=_number(doubt))
     best = max(GRID, key=lambda t: _f1(np.array(gate) >= t, np.array(keep)))
     return {"reading": limits, "gate_threshold": _number(best)}
+
+
+def tune_relation(model: MemoryModel, pairs: Sequence[tuple[str, str, int]]) -> dict:
+    """The threshold above which few unrelated pairs are taken for related."""
+    odds = model.relation.odds([old for old, _, _ in pairs], [new for _, new, _ in pairs])
+    unrelated = np.array([label == 0 for _, _, label in pairs])
+    return {"relation_threshold": _number(np.clip(np.quantile(1 - odds[unrelated, 0], 1 - MISTAKEN), 0.5, 0.95))}
 
 
 def _number(x: float) -> float:
