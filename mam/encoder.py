@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from transformers import AutoModel, AutoTokenizer
 from mam import fetch
 from mam.lowrank import LowRank
 
-LINEAR = r"layer\.[345]\..*(query|key|value|dense)$"  # the upper half: no backward pass through the lower one
+UPPER, ALL = "345", "012345"  # layers with updates: the upper half spares the backward pass through the lower one
 TOKENS = 128  # longer texts are cut, as in the encoder's own training
 BATCH = 64
 
@@ -32,20 +31,17 @@ class Encoder(nn.Module):
         rank: int = 16,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
-        folder: Path | None = None,
+        layers: str = UPPER,
     ):
         super().__init__()
-        folder = folder or fetch.encoder()
+        folder = fetch.encoder()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.network = (
-            AutoModel.from_pretrained(folder, dtype=dtype, attn_implementation="eager")
-            .eval()
-            .requires_grad_(False)
-            .to(device)
-        )
         # eager: on short texts as fast forward as the fused kernel, and three times as fast backward on a CPU
+        network = AutoModel.from_pretrained(folder, dtype=dtype, attn_implementation="eager")
+        self.network = network.eval().requires_grad_(False).to(device)
         self.width = self.network.config.hidden_size
-        self.low_rank = LowRank(self.network, LINEAR, rank).to(device)
+        targets = rf"layer\.[{layers}]\..*(query|key|value|dense)$"
+        self.low_rank = LowRank(self.network, targets, rank).to(device)
         self.folded = False
 
     def fold(self) -> Encoder:

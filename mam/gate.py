@@ -18,7 +18,7 @@ SURFACE = 5
 
 
 class Gate(nn.Module):
-    """Two-layer perceptron on [candidate, context, surface]; log-odds that the candidate is worth keeping."""
+    """Two-layer perceptron on [candidate, context, surface], plus the surface by itself: who speaks must not drown."""
 
     def __init__(self, width: int, hidden: int = 128):
         super().__init__()
@@ -29,9 +29,12 @@ class Gate(nn.Module):
             nn.Linear(hidden, 1),
         )
 
+        self.surface = nn.Linear(SURFACE, 1, bias=False)
+        nn.init.zeros_(self.surface.weight)
+
     def forward(self, candidates: Tensor, contexts: Tensor, surface: Tensor) -> Tensor:
         """candidates, contexts: (n, width) encoder vectors (zeros for no context); surface: (n, 5) → (n,) log-odds."""
-        return self.net(torch.cat([candidates, contexts, surface], dim=-1)).squeeze(-1)
+        return (self.net(torch.cat([candidates, contexts, surface], dim=-1)) + self.surface(surface)).squeeze(-1)
 
 
 def surface(candidates: Sequence[Candidate]) -> Tensor:

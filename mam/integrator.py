@@ -58,7 +58,9 @@ class Integrator(nn.Module):
     def __init__(self, base: Base, config: IntegratorConfig):
         super().__init__()
         self.base, self.config = base, config
-        start = self._encode(base.tokenizer(PREFIX_TEXT)["input_ids"][: config.prefix], position=0)
+        # The prefix begins as the base's own reading of an instruction, begin-of-text column included: without that
+        # column the chat's attention has nothing to rest on, as no other token is ever first.
+        start = self._encode(base.tokenizer(PREFIX_TEXT)["input_ids"], position=0, keep_sink=True)[..., : config.prefix, :]
         self.prefix = nn.Parameter(start.float().clone())
         self.adapters = LowRank(base.model, config.targets, config.rank)
         self.to(base.device)
@@ -73,20 +75,21 @@ class Integrator(nn.Module):
     # ---- slot blocks ---------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def _encode(self, ids: Sequence[int], position: int) -> Tensor:
+    def _encode(self, ids: Sequence[int], position: int, keep_sink: bool = False) -> Tensor:
         """Keys and values (layers, 2, kv_heads, ids, head_dim) of `ids` read alone, rotary positions from `position`.
 
         A begin-of-text column comes first while encoding, so that the attention sink falls on it instead of on the
-        slot's first word, and is dropped afterwards.
+        slot's first word; it is dropped afterwards unless `keep_sink`, and then stands at `position` itself.
         """
         cache = DynamicCache(config=self.base.model.config)
         lead = sink(self.base)
         tokens = torch.tensor([lead + list(ids)], device=self.base.device)
-        positions = torch.arange(tokens.shape[1], device=self.base.device)[None] + position - len(lead)
+        positions = torch.arange(tokens.shape[1], device=self.base.device)[None] + position - len(lead) * (not keep_sink)
         self.base.model.base_model(
             input_ids=tokens, position_ids=positions.clamp_min(0), past_key_values=cache, use_cache=True
         )
-        return torch.stack([torch.stack([x.keys[0], x.values[0]]) for x in cache.layers])[..., len(lead) :, :]
+        block = torch.stack([torch.stack([x.keys[0], x.values[0]]) for x in cache.layers])
+        return block if keep_sink else block[..., len(lead) :, :]
 
     def block(self, text: str) -> Tensor:
         """The block of a slot text, (layers, 2, kv_heads, tokens, head_dim); cached by the text alone.

@@ -32,7 +32,7 @@ from torch import nn
 
 from mam import device as _device
 from mam.base import Base
-from mam.encoder import Encoder
+from mam.encoder import ALL, Encoder
 from mam.errors import InputError, WeightsError
 from mam.gate import Gate, surface
 from mam.index import SlotIndex
@@ -73,7 +73,7 @@ class MemoryModel(nn.Module):
         self.encoder = Encoder(settings.rank, device, dtype)
         self.gate_head = Gate(self.encoder.width).to(device)
         self.reader = Reader(self.encoder.width, settings.dim).to(device)
-        self.relation = RelationHead(Encoder(settings.rank, device, dtype)).to(device)
+        self.relation = RelationHead(Encoder(settings.rank, device, dtype, ALL)).to(device)
         self.fingerprint = ""
 
     @property
@@ -167,8 +167,13 @@ class MemoryModel(nn.Module):
         self.folder, self.fingerprint = folder, _fingerprint(folder)
 
     @classmethod
-    def load(cls, path: Path | str | None = None, device: str | torch.device = "cpu") -> MemoryModel:
-        """Read a saved memory model, by default the shipped one. Raises WeightsError when it is missing or damaged."""
+    def load(
+        cls, path: Path | str | None = None, device: str | torch.device = "cpu", *, relation: bool = True
+    ) -> MemoryModel:
+        """Read a saved memory model, by default the shipped one; without `relation`, that head is new and untrained.
+
+        Raises WeightsError when it is missing or damaged.
+        """
         folder = Path(path) if path else SHIPPED
         stored = _json(folder / "memory.json")
         if stored.pop("format", None) != FORMAT:
@@ -182,11 +187,15 @@ class MemoryModel(nn.Module):
             _device.precision(device),
         )
         _load(model._memory(), folder / "memory.safetensors")
-        _load(model.relation, folder / "relation.safetensors")
         model.encoder.fold()
-        model.relation.encoder.fold()
         model.folder, model.fingerprint = folder, _fingerprint(folder)
-        return model.eval().requires_grad_(False)
+        for part in (model.encoder, model.gate_head, model.reader):
+            part.eval().requires_grad_(False)
+        if relation:
+            _load(model.relation, folder / "relation.safetensors")
+            model.relation.encoder.fold()
+            model.relation.eval().requires_grad_(False)
+        return model
 
     def _memory(self) -> nn.ModuleDict:
         return nn.ModuleDict({"encoder": self.encoder, "gate": self.gate_head, "reader": self.reader})

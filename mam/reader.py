@@ -105,7 +105,7 @@ class Reader(nn.Module):
         top = score.topk(min(k + RUNNERS_UP, len(index)))
         weights = torch.cat([top.values[:k], torch.tensor([null])]).softmax(-1)
         null_weight = float(weights[-1])
-        decision = READ if 1 - null_weight >= limits.read else "abstain" if asked >= limits.asked else ALONE
+        decision = decide(1 - null_weight, asked, limits)
         reads = []
         for rank, row in enumerate(top.indices.tolist()):
             weight = float(weights[rank]) if rank < k else 0.0

@@ -6,7 +6,7 @@ import argparse
 import json
 import platform
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,147 +14,108 @@ import torch
 
 from mam import base as bases
 from mam import device as devices
-from mam.base import Base
 from mam.errors import InputError
 from mam.integrator import Integrator, IntegratorConfig
 from mam.model import SHIPPED, MemoryModel, Settings
 from mam.train import integrator, memory, relation
 from mam.train.card import write_card
-from mam.train.data import passages
 from mam.train.loop import Schedule, train
+from mam.train.memory import Material
 from mam.train.tune import tune, tune_relation
 
 SEED = 0
-FULL = {
+PARTS = {
     "memory": Schedule(steps=400, every=50, minutes=20),
     "relation": Schedule(steps=1500, every=150, minutes=15),
-    "integrator": Schedule(steps=600, every=100, minutes=50),
+    "integrator": Schedule(steps=450, every=50, minutes=45),
 }
-SMOKE = {name: Schedule(steps=2, every=2) for name in FULL}
+SMOKE = {name: Schedule(steps=2, every=2) for name in PARTS}
+VALIDATION = 48  # lives
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train, on what, and where the files go."""
+
+    parts: list[str]
+    schedules: dict[str, Schedule]
+    base: str
+    device: torch.device
+    data: Path | None
+    run: Path  # checkpoints and loss curves
+    out: Path  # the memory model
+    validation: int = VALIDATION
 
 
 def add_arguments(parser: argparse.ArgumentParser, attach: bool = False) -> None:
     """Options of `train`, or with `attach` those of `attach`."""
-    parser.add_argument(
-        "--base",
-        default=bases.DEFAULT,
-        metavar="ID",
-        help="smollm2-135m, a hub id, a folder or a GGUF file",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument(
-        "--data",
-        metavar="DIR",
-        help="folder with the public question-answer sets (see README); without it, lives only",
-    )
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        default=str(SHIPPED),
-        help="where the memory model is written (default: the shipped one's folder)",
-    )
-    parser.add_argument(
-        "--run",
-        metavar="DIR",
-        default="runs/attach" if attach else "runs/train",
-        help="checkpoints and loss curves; the same folder resumes",
-    )
-    parser.add_argument("--smoke", action="store_true", help="a few steps of everything: does it run?")
-    parser.add_argument("--steps", type=int, metavar="N", help="steps of the integrator")
+    add, run = parser.add_argument, "runs/attach" if attach else "runs/train"
+    add("--base", default=bases.DEFAULT, metavar="ID", help="smollm2-135m, a hub id, a folder or a GGUF file")
+    add("--device", default="auto", help="auto, cpu, cuda or mps")
+    add("--data", metavar="DIR", help="folder with the public data sets (see README); without it, lives only")
+    add("--out", metavar="DIR", default=str(SHIPPED), help="folder of the memory model (default: the shipped one's)")
+    add("--run", metavar="DIR", default=run, help="checkpoints and loss curves; naming the same folder resumes")
+    add("--steps", type=int, metavar="N", help="steps of the integrator")
+    add("--smoke", action="store_true", help="a few steps of everything: does it run?")
     if not attach:
-        parser.add_argument(
-            "--parts",
-            default="memory,relation,integrator",
-            help="which parts to train; the others are taken from --out",
-        )
+        add("--parts", default=",".join(PARTS), help="which parts to train; the others are taken from --out")
 
 
 def run(args: argparse.Namespace, attach: bool = False) -> int:
-    """Train what was asked for; the options are those of `add_arguments`."""
+    """Train what was asked for; the options are those of `add_arguments`. Raises InputError."""
     parts = ["integrator"] if attach else [p.strip() for p in args.parts.split(",") if p.strip()]
-    if unknown := set(parts) - set(FULL):
-        raise InputError(f"There is no part {', '.join(sorted(unknown))}; the parts are {', '.join(FULL)}.")
-    schedules = dict(SMOKE if args.smoke else FULL)
-    if args.steps:
+    if unknown := set(parts) - set(PARTS):
+        raise InputError(f"There is no part {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}.")
+    schedules = dict(SMOKE if args.smoke else PARTS)
+    if args.steps is not None:
+        if args.steps < 1:
+            raise InputError(f"--steps is {args.steps}; it must be at least 1.")
         schedules["integrator"] = replace(schedules["integrator"], steps=args.steps)
-    folder, out = Path(args.run), Path(args.out)
     data = Path(args.data) if args.data else None
-    train_all(
-        parts,
-        schedules,
-        folder,
-        out,
-        data,
-        args.base,
-        args.device,
-        validation=8 if args.smoke else 48,
-    )
+    job = Job(parts, schedules, args.base, devices.pick(args.device), data, Path(args.run), Path(args.out))
+    figures = train_all(replace(job, validation=8) if args.smoke else job)
+    print(json.dumps(figures, indent=2))
     return 0
 
 
-def train_all(
-    parts: list[str],
-    schedules: dict[str, Schedule],
-    folder: Path,
-    out: Path,
-    data: Path | None,
-    base: str,
-    device: str,
-    validation: int = 48,
-) -> None:
-    """Train `parts` in order, saving into `out` after each, so that an interruption loses at most one checkpoint."""
-    began = time.time()
+def train_all(job: Job) -> dict[str, dict[str, float]]:
+    """Train the parts in order, saving after each; returns the figures of each part's best validation."""
+    began, figures = time.time(), {}
     torch.manual_seed(SEED)
-    pool, val_pool = (passages(data, "train"), passages(data, "val")) if data else ([], [])
-    where = devices.pick(device)
-    model = (
-        MemoryModel(Settings(), where, devices.precision(where)) if "memory" in parts else MemoryModel.load(out, where)
-    )
-    figures: dict[str, dict[str, float]] = {}
-    if "memory" in parts:
-        val = memory.scenes("val", validation, val_pool)
-        figures["memory"] = train(memory.part(model, pool, val), schedules["memory"], folder)
+    material, held_out = Material.load(job.data, "train"), Material.load(job.data, "val")
+    if "memory" in job.parts:
+        model = MemoryModel(Settings(), job.device, devices.precision(job.device))
+        part = memory.part(model, material, held_out, job.validation)
+        figures["memory"] = train(part, job.schedules["memory"], job.run)
         model.encoder.fold()
-        model.settings = replace(model.settings, **tune(model, val))
-        model.save(out)
-    if "relation" in parts:
-        figures["relation"] = train(relation.part(model), schedules["relation"], folder)
+        model.settings = replace(model.settings, **tune(model, memory.scenes("val", job.validation)))
+        model.save(job.out)
+    if "relation" in job.parts:
+        model = MemoryModel.load(job.out, job.device, relation=False)
+        figures["relation"] = train(relation.part(model), job.schedules["relation"], job.run)
         model.settings = replace(model.settings, **tune_relation(model, relation.pairs("val")))
-        model.save(out)
-    if "integrator" in parts:
-        figures["integrator"] = _attach(
-            MemoryModel.load(out, where),
-            bases.load(base, str(where)),
-            schedules["integrator"],
-            folder,
-            out,
-            pool,
-            val_pool,
-        )
-    record = {
-        "parts": parts,
+        model.save(job.out)
+    if "integrator" in job.parts:
+        model, base = MemoryModel.load(job.out, job.device), bases.load(job.base, str(job.device))
+        module = Integrator(base, IntegratorConfig(base=base.fingerprint))
+        part = integrator.part(model, module, material.passages, held_out.passages)
+        figures["integrator"] = train(part, job.schedules["integrator"], job.run)
+        model.save_attachment(module, Path(base.id).stem, job.out)
+    write_card(job.out, _record(job, figures, time.time() - began))
+    return figures
+
+
+def _record(job: Job, figures: dict[str, dict[str, float]], seconds: float) -> dict:
+    """What the model card says of this run."""
+    where = f"{platform.machine()}, {torch.get_num_threads()} threads, {job.device}, torch {torch.__version__}"
+    return {
+        "parts": job.parts,
         "date": datetime.now(UTC).date().isoformat(),
-        "seconds": round(time.time() - began),
-        "schedules": {name: asdict(schedules[name]) for name in parts},
+        "seconds": round(seconds),
+        "schedules": {name: asdict(job.schedules[name]) for name in job.parts},
         "validation": figures,
-        "data": sorted({"lives", *(["squadshifts", "qamr", "fairytaleqa"] if data else [])}),
+        "data": ["lives", *(["SQuADShifts", "QAMR", "FairytaleQA", "Synthetic-Persona-Chat"] if job.data else [])],
+        "base": job.base if "integrator" in job.parts else None,
         "seed": SEED,
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, {where}, torch {torch.__version__}",
+        "hardware": where,
     }
-    write_card(out, record)
-    print(json.dumps(figures, indent=2))
-
-
-def _attach(
-    model: MemoryModel,
-    base: Base,
-    schedule: Schedule,
-    folder: Path,
-    out: Path,
-    pool,
-    val_pool,
-) -> dict[str, float]:
-    module = Integrator(base, IntegratorConfig(base=base.fingerprint))
-    found = train(integrator.part(model, module, pool, val_pool), schedule, folder)
-    model.save_attachment(module, Path(str(base.id)).stem, out)
-    return found

@@ -11,18 +11,18 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from random import Random
 
+import numpy as np
+
 from mam.errors import InputError
-from mam.index import SlotIndex
+from mam.index import SlotIndex, words
 from mam.lives import (
     Life,
     commands,
     general_prompts,
     life,
-    personal_questions,
 )
 from mam.values import USER, Candidate, Slot
 
@@ -117,11 +117,6 @@ def _candidates(one: Life) -> list[tuple[Candidate, bool]]:
     return out
 
 
-@cache
-def personal(split: str) -> tuple[str, ...]:
-    return tuple(personal_questions(split))
-
-
 # ---- public question–answer sets ------------------------------------------------------------------------------
 
 
@@ -194,10 +189,45 @@ def _rows(file: Path) -> list[dict]:
         raise InputError(f"{file} is damaged ({error}); fetch it again.") from error
 
 
+# ---- real dialogues, for the gate -----------------------------------------------------------------------------------
+
+DIALOGUES = "dialogue_synthetic_persona_chat"
+_SELF = {"i", "my", "we", "our", "me", "mine"}
+
+
+def talk(folder: Path, split: str) -> list[tuple[Candidate, bool]]:
+    """Sentences of Synthetic-Persona-Chat with weak labels, its last tenth for validation.
+
+    Worth keeping: the lines of a persona, and what repeats most of such a line in a dialogue. Not worth keeping:
+    questions, and what does not speak of oneself at all. Everything in between is left out.
+    Raises InputError when the file is missing or damaged.
+    """
+    rows = _rows(folder / f"{DIALOGUES}.jsonl.gz")
+    cut = len(rows) * 9 // 10
+    out = []
+    for row in rows[:cut] if split == "train" else rows[cut:]:
+        before = ""
+        lines = row["persona_1"] + row["persona_2"]
+        out += [(Candidate(line, line, context=""), True) for line in lines]
+        for said in row["dialogue"]:
+            for sentence in sentences_of(said.partition(": ")[2]):
+                label = _weak_label(sentence, lines)
+                if label is not None:
+                    out.append((Candidate(sentence, sentence, context=before), label))
+                before = sentence
+    return out
+
+
+def _weak_label(sentence: str, persona: list[str]) -> bool | None:
+    if sentence.endswith("?") or not _SELF & set(re.findall(r"[a-z]+", sentence.lower())):
+        return False
+    said = words(sentence)
+    told = [words(line) for line in persona]
+    return True if any(len(said & line) >= max(2, 0.6 * len(line)) for line in told) else None
+
+
 def index_of(scene: Scene, dim: int) -> SlotIndex:
     """An index of the scene's slots without their keys: its words, times and speakers."""
-    import numpy as np
-
     index = SlotIndex(dim)
     index.add(scene.slots, np.zeros((len(scene.slots), dim), dtype=np.float32))
     return index

@@ -9,6 +9,8 @@ Losses, all in nats:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from mam.gate import surface
 from mam.model import MemoryModel
-from mam.train.data import Passage, Scene, index_of, passage_scene, scene
+from mam.train.data import Passage, Scene, index_of, passage_scene, passages, scene, talk
 from mam.train.loop import Part
 from mam.values import Candidate
 
@@ -27,58 +29,75 @@ Labelled = Sequence[tuple[Candidate, bool]]
 LIVES_A_STEP = 3
 PASSAGES_A_STEP = 1
 GATED = 24  # candidates of a life that the gate learns from in a step
+TALK_A_STEP = 48  # sentences of dialogues
+BATCH = 96  # texts encoded at once
 
 
-def part(model: MemoryModel, pool: list[Passage], val: list[Scene]) -> Part:
-    """What `loop.train` needs to train encoder, gate and reader of `model`."""
+@dataclass(frozen=True)
+class Material:
+    """Public data to train on beside the lives: passages with questions, and sentences of dialogues with labels."""
+
+    passages: Sequence[Passage] = ()
+    talk: Labelled = ()
+
+    @classmethod
+    def load(cls, folder: Path | None, split: str) -> Material:
+        return cls(passages(folder, split), talk(folder, split)) if folder else cls()
+
+
+def part(model: MemoryModel, material: Material, held_out: Material, count: int) -> Part:
+    """What `loop.train` needs to train encoder, gate and reader of `model`; validation on `count` lives."""
     reader, encoder = model.reader, model.encoder
-    strengths = [reader.meaning, reader.evidence]
-    others = [p for m in (reader.key, reader.query, reader.null, reader.asked, model.gate_head) for p in m.parameters()]
+    strengths = [reader.meaning, reader.evidence, model.gate_head.surface.weight]
+    heads = (reader.key, reader.query, reader.null, reader.asked, model.gate_head.net)
+    others = [p for head in heads for p in head.parameters()]
     groups = [
         {"params": list(encoder.low_rank.parameters()), "lr": 1e-3},
         {"params": others, "lr": 1e-3},
         {"params": strengths, "lr": 3e-2},
     ]
+    val = scenes("val", count, held_out.passages)
+    heard = Random("talk val").sample(held_out.talk, min(len(held_out.talk), 20 * count))
 
-    def batch(step: int) -> list[Scene]:
-        scenes = [scene(step * LIVES_A_STEP + i) for i in range(LIVES_A_STEP)]
-        return scenes + [passage_scene(step * PASSAGES_A_STEP + i, pool) for i in range(PASSAGES_A_STEP) if pool]
+    def batch(step: int) -> tuple[list[Scene], Labelled]:
+        made = [scene(step * LIVES_A_STEP + i) for i in range(LIVES_A_STEP)]
+        if material.passages:
+            made += [passage_scene(step * PASSAGES_A_STEP + i, material.passages) for i in range(PASSAGES_A_STEP)]
+        return made, Random(f"talk {step}").sample(material.talk, min(len(material.talk), TALK_A_STEP))
 
     return Part(
-        "memory",
-        model._memory(),
-        groups,
-        batch,
-        lambda scenes: losses(model, scenes),
-        lambda: validate(model, val),
+        name="memory",
+        module=model._memory(),
+        groups=groups,
+        batch=batch,
+        losses=lambda made: losses(model, *made),
+        validate=lambda: validate(model, val, heard),
     )
 
 
-def losses(model: MemoryModel, scenes: list[Scene]) -> dict[str, Tensor]:
-    """Mean losses over the scenes of a step; every text is encoded once."""
-    random = Random(len(scenes[0].slots))
-    gated = [random.sample(s.candidates, min(GATED, len(s.candidates))) for s in scenes]
-    texts = list(dict.fromkeys(t for s, g in zip(scenes, gated, strict=True) for t in _texts(s, g)))
-    hidden = dict(zip(texts, _encode(model, texts), strict=True))
-    read, asked, gate = [], [], []
-    for s, g in zip(scenes, gated, strict=True):
+def losses(model: MemoryModel, made: list[Scene], heard: Labelled) -> dict[str, Tensor]:
+    """Mean losses over a step; every text is encoded once. The gate learns from lives and dialogues alike."""
+    random = Random(len(made[0].slots))
+    gated = [c for s in made for c in random.sample(s.candidates, min(GATED, len(s.candidates)))] + list(heard)
+    texts = [t for s in made for t in _texts(s)] + _heard(gated)
+    hidden = _encoded(model, texts)
+    read, asked = [], []
+    for s in made:
         logits, targets = _reading(model, s, hidden)
         read.append(-(targets * logits.log_softmax(-1)).sum(-1))
-        if not s.personal:  # what a passage tells may be asked of anybody: neither personal nor ordinary
-            continue
-        truth = torch.tensor([1.0] * len(s.asked) + [0.0] * len(s.idle))
-        asked.append(_entropy(_asked(model, s, hidden), truth))
-        gate.append(_entropy(_gate(model, g, hidden), torch.tensor([float(keep) for _, keep in g])))
-    return {"read": torch.cat(read).mean(), "asked": torch.cat(asked).mean(), "gate": torch.cat(gate).mean()}
+        if s.personal:  # what a passage tells may be asked of anybody: neither personal nor ordinary
+            truth = torch.tensor([1.0] * len(s.asked) + [0.0] * len(s.idle))
+            asked.append(_entropy(_asked(model, s, hidden), truth))
+    gate = _entropy(_gate(model, gated, hidden), torch.tensor([float(keep) for _, keep in gated]))
+    return {"read": torch.cat(read).mean(), "asked": torch.cat(asked).mean(), "gate": gate.mean()}
 
 
 @torch.no_grad()
-def validate(model: MemoryModel, scenes: list[Scene], k: int = 8) -> dict[str, float]:
-    """Shares on held-out scenes: the answering slots within the best k, right decisions, F1 of the gate."""
-    hits, reads, nulls, asked, truth, said = [], [], [], [], [], []
-    for s in scenes:
-        texts = list(dict.fromkeys(_texts(s, s.candidates)))
-        hidden = dict(zip(texts, torch.from_numpy(model.encoder.encode(texts)), strict=True))
+def validate(model: MemoryModel, held_out: list[Scene], heard: Labelled, k: int = 8) -> dict[str, float]:
+    """Shares on held-out scenes: the answering slots within the best k, right decisions; F1 of the gate."""
+    hits, reads, nulls, asked = [], [], [], []
+    for s in held_out:
+        hidden = _encoded(model, _texts(s))
         logits, _ = _reading(model, s, hidden)
         held = 1 - logits.softmax(-1)[:, -1]
         for i, a in enumerate(s.asked):
@@ -91,14 +110,18 @@ def validate(model: MemoryModel, scenes: list[Scene], k: int = 8) -> dict[str, f
         nulls += [float(x) < 0.5 for x in held[len(s.asked) :]]
         if s.personal:
             asked += [x == (i < len(s.asked)) for i, x in enumerate((_asked(model, s, hidden) > 0).tolist())]
-            said += (_gate(model, s.candidates, hidden) > 0).tolist()
-            truth += [keep for _, keep in s.candidates]
-    f1 = 2 * sum(a and b for a, b in zip(said, truth, strict=True)) / max(1, sum(said) + sum(truth))
-    found = {
-        name: float(np.mean(x)) for name, x in {"hit": hits, "reads": reads, "nulls": nulls, "asked": asked}.items()
-    }
-    found["gate_f1"] = f1
+    shares = {"hit": hits, "reads": reads, "nulls": nulls, "asked": asked}
+    found = {name: float(np.mean(x)) for name, x in shares.items()}
+    found["gate_f1"] = _f1(model, [c for s in held_out for c in s.candidates])
+    if heard:
+        found["talk_f1"] = _f1(model, heard)
     return found | {"score": sum(found.values()) / len(found)}
+
+
+def _f1(model: MemoryModel, labelled: Labelled) -> float:
+    said = (_gate(model, labelled, _encoded(model, _heard(labelled))) > 0).tolist()
+    truth = [keep for _, keep in labelled]
+    return 2 * sum(a and b for a, b in zip(said, truth, strict=True)) / max(1, sum(said) + sum(truth))
 
 
 def _reading(model: MemoryModel, s: Scene, hidden: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -133,21 +156,21 @@ def _entropy(logits: Tensor, truth: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
 
 
-def _texts(s: Scene, candidates: Labelled) -> list[str]:
-    heard = [text for c, _ in candidates for text in (c.text, c.context)]
-    return [x.text for x in s.slots] + [a.text for a in s.asked] + list(s.idle) + heard
+def _texts(s: Scene) -> list[str]:
+    return [x.text for x in s.slots] + [a.text for a in s.asked] + list(s.idle)
 
 
-def _encode(model: MemoryModel, texts: list[str]) -> Tensor:
-    """(texts, width) with gradients, in batches of similar length to save padding."""
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    parts = [model.encoder([texts[i] for i in order[a : a + 96]]) for a in range(0, len(order), 96)]
-    back = torch.empty(len(texts), dtype=torch.long)
-    back[torch.tensor(order)] = torch.arange(len(texts))
-    return torch.cat(parts)[back]
+def _heard(candidates: Labelled) -> list[str]:
+    return [text for c, _ in candidates for text in (c.text, c.context)]
 
 
-def scenes(split: str, count: int, pool: list[Passage], first: int = 0) -> list[Scene]:
-    """Held-out scenes: lives of `split`, and a quarter as many of passages."""
-    lives = [scene(first + i, split) for i in range(count)]
-    return lives + [passage_scene(first + i, pool) for i in range(count // 4) if pool]
+def _encoded(model: MemoryModel, texts: Sequence[str]) -> dict[str, Tensor]:
+    """The encoder's vector (width,) of each text, with gradients, in batches of similar length to save padding."""
+    unique = sorted(set(texts), key=lambda text: (len(text), text))
+    parts = [model.encoder(unique[start : start + BATCH]) for start in range(0, len(unique), BATCH)]
+    return dict(zip(unique, torch.cat(parts), strict=True))
+
+
+def scenes(split: str, count: int, pool: Sequence[Passage] = ()) -> list[Scene]:
+    """`count` lives of `split`, and a quarter as many sets of passages."""
+    return [scene(i, split) for i in range(count)] + [passage_scene(i, pool) for i in range(count // 4) if pool]

@@ -23,6 +23,7 @@ from mam.train.loop import Part
 
 PAIRS = 48  # of a step
 VALIDATION = 600
+CONTEXT = 0.15  # share of pairs whose new text comes with the sentence before it
 NEW, DUPLICATE, UPDATE = range(len(KINDS))
 
 
@@ -33,6 +34,17 @@ def _kinds(split: str) -> tuple[kinds.Kind, ...]:
 
 def pair(random: Random, split: str) -> tuple[str, str, int]:
     """Old text, new text and the class of their relation."""
+    old, new, label = _plain(random, split)
+    if random.random() < CONTEXT:  # a sentence that leans on an earlier one is kept together with it
+        kind = random.choice(_kinds(split))
+        before = _say(random, split, kind, _values(random, kind, 1)[0], _who(random, kind))
+        new = f"{before} {new}"
+        if label == NEW and random.random() < 0.5:
+            old = before
+    return old, new, label
+
+
+def _plain(random: Random, split: str) -> tuple[str, str, int]:
     label = random.choices((NEW, DUPLICATE, UPDATE), (0.5, 0.22, 0.28))[0]
     say = partial(_say, random, split)
     if label == UPDATE:
