@@ -157,12 +157,16 @@ class MemoryModel(nn.Module):
 
     # ---- files ---------------------------------------------------------------------------------------------
 
-    def save(self, path: Path | str) -> None:
-        """Write settings and trained weights (bfloat16) into the folder `path`; attachments are saved apart."""
+    def save(self, path: Path | str, *, relation: bool = True) -> None:
+        """Write settings and trained weights (bfloat16) into the folder `path`; attachments are saved apart.
+
+        Without `relation` the file of that head, if there is one, stays as it is.
+        """
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         _save(self._memory(), folder / "memory.safetensors")
-        _save(self.relation, folder / "relation.safetensors")
+        if relation:
+            _save(self.relation, folder / "relation.safetensors")
         _write_json(folder / "memory.json", {"format": FORMAT, **asdict(self.settings)})
         self.folder, self.fingerprint = folder, _fingerprint(folder)
 

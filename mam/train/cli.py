@@ -26,7 +26,7 @@ from mam.train.tune import tune, tune_relation
 SEED = 0
 PARTS = {
     "memory": Schedule(steps=400, every=50, minutes=20),
-    "relation": Schedule(steps=1500, every=150, minutes=15),
+    "relation": Schedule(steps=600, every=100, minutes=15),
     "integrator": Schedule(steps=450, every=50, minutes=45),
 }
 SMOKE = {name: Schedule(steps=2, every=2) for name in PARTS}
@@ -89,7 +89,7 @@ def train_all(job: Job) -> dict[str, dict[str, float]]:
         figures["memory"] = train(part, job.schedules["memory"], job.run)
         model.encoder.fold()
         model.settings = replace(model.settings, **tune(model, memory.scenes("val", job.validation)))
-        model.save(job.out)
+        model.save(job.out, relation=False)
     if "relation" in job.parts:
         model = MemoryModel.load(job.out, job.device, relation=False)
         figures["relation"] = train(relation.part(model), job.schedules["relation"], job.run)

@@ -137,7 +137,7 @@ def part(
     val = [t for step in range(max(1, trials // (LIVES + PASSAGES))) for t in held_out.batch(step)]
     groups = [
         {"params": [integrator.prefix], "lr": 5e-3},
-        {"params": list(integrator.adapters.parameters()), "lr": 2e-3},
+        {"params": list(integrator.adapters.parameters()), "lr": 1e-3},
     ]
     return Part(
         name="integrator",
