@@ -93,7 +93,7 @@ def train_all(job: Job) -> dict[str, dict[str, float]]:
     if "relation" in job.parts:
         model = MemoryModel.load(job.out, job.device, relation=False)
         figures["relation"] = train(relation.part(model), job.schedules["relation"], job.run)
-        model.settings = replace(model.settings, **tune_relation(model, relation.pairs("val")))
+        model.settings = replace(model.settings, **tune_relation(model, job.validation))
         model.save(job.out)
     if "integrator" in job.parts:
         model, base = MemoryModel.load(job.out, job.device), bases.load(job.base, str(job.device))

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from mam.index import SlotIndex
+from mam.lives import life
 from mam.model import MemoryModel
 from mam.train.data import Scene
 
 GRID = np.linspace(0.05, 0.95, 37)
 HARM = 0.01  # share of ordinary messages that may be taken for a question to the memory
-MISTAKEN = 0.03  # share of near but unrelated pairs that may be taken for a duplicate or an update
 LOST = 0.01  # share of answerable questions that may be taken for unanswerable before the base has seen the slots
 
 
@@ -43,11 +43,24 @@ def tune(model: MemoryModel, scenes: Sequence[Scene], k: int = 8) -> dict:
     return {"reading": limits, "gate_threshold": _number(best)}
 
 
-def tune_relation(model: MemoryModel, pairs: Sequence[tuple[str, str, int]]) -> dict:
-    """The threshold above which few unrelated pairs are taken for related."""
-    odds = model.relation.odds([old for old, _, _ in pairs], [new for _, new, _ in pairs])
-    unrelated = np.array([label == 0 for _, _, label in pairs])
-    return {"relation_threshold": _number(np.clip(np.quantile(1 - odds[unrelated, 0], 1 - MISTAKEN), 0.5, 0.95))}
+def tune_relation(model: MemoryModel, lives: int, near: int = 8) -> dict:
+    """The threshold with the most facts of validation lives set right, each against its nearest ones told before."""
+    strength, target, found = [], [], []
+    for seed in range(lives):
+        facts = life(seed, "val").facts
+        keys = model.keys(model.encode([fact.text for fact in facts]))
+        for i, fact in enumerate(facts[1:], start=1):
+            gone = {f.replaces for f in facts[:i]}
+            held = [j for j in range(i) if j not in gone]
+            best = sorted(held, key=lambda j: -float(keys[j] @ keys[i]))[:near]
+            related = 1 - model.relation.odds([facts[j].text for j in best], [fact.text] * len(best))[:, 0]
+            strength.append(float(related.max()))
+            found.append(best[int(related.argmax())])
+            target.append(-1 if fact.replaces is None else fact.replaces)
+    strength, target, found = map(np.array, (strength, target, found))
+    return {
+        "relation_threshold": _number(max(GRID, key=lambda t: np.mean(np.where(strength >= t, found, -1) == target)))
+    }
 
 
 def _number(x: float) -> float:
