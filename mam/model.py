@@ -214,6 +214,7 @@ def _save(module: nn.Module, file: Path) -> None:
     tensors = {name: t.to("cpu", torch.bfloat16).contiguous() for name, t in trained(module).items()}
     temporary = file.with_suffix(".part")
     save_file(tensors, temporary)
+    temporary.chmod(0o644)  # safetensors writes for the owner alone
     temporary.replace(file)
 
 
