@@ -60,8 +60,8 @@ class Integrator(nn.Module):
         self.base, self.config = base, config
         # The prefix begins as the base's own reading of an instruction, begin-of-text column included: without that
         # column the chat's attention has nothing to rest on, as no other token is ever first.
-        start = self._encode(base.tokenizer(PREFIX_TEXT)["input_ids"], position=0, keep_sink=True)[..., : config.prefix, :]
-        self.prefix = nn.Parameter(start.float().clone())
+        start = self._encode(base.tokenizer(PREFIX_TEXT)["input_ids"], position=0, keep_sink=True)
+        self.prefix = nn.Parameter(start[..., : config.prefix, :].float().clone())
         self.adapters = LowRank(base.model, config.targets, config.rank)
         self.to(base.device)
         self._blocks: OrderedDict[str, Tensor] = OrderedDict()
@@ -84,7 +84,8 @@ class Integrator(nn.Module):
         cache = DynamicCache(config=self.base.model.config)
         lead = sink(self.base)
         tokens = torch.tensor([lead + list(ids)], device=self.base.device)
-        positions = torch.arange(tokens.shape[1], device=self.base.device)[None] + position - len(lead) * (not keep_sink)
+        first = position if keep_sink else position - len(lead)
+        positions = torch.arange(tokens.shape[1], device=self.base.device)[None] + first
         self.base.model.base_model(
             input_ids=tokens, position_ids=positions.clamp_min(0), past_key_values=cache, use_cache=True
         )

@@ -1,8 +1,9 @@
 """The memory model: one object that holds every trained part, and its files.
 
     encoder ─┬─► write gate          worth keeping?
-             ├─► reader              what helps now? or nothing?
+             ├─► reader, first look  what is near?
              └─► keys                one vector per slot
+    reranker                         the reader's second look: what helps to answer? or nothing?
     relation head                    new, duplicate or update?
     attachments                      one integrator per base
 
@@ -10,7 +11,7 @@ Files of a saved memory model (a folder):
 
     memory.json            settings, thresholds, sizes
     memory.safetensors     encoder updates, gate, reader
-    relation.safetensors   pair encoder updates and head
+    reranker.safetensors, relation.safetensors      pair encoder updates and head of each
     attachments/NAME.json, NAME.safetensors     prefix and adapters for the base whose fingerprint the JSON holds
     README.md              the model card
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,10 +40,12 @@ from mam.index import SlotIndex
 from mam.integrator import Integrator, IntegratorConfig
 from mam.reader import Reader, Reading, Thresholds
 from mam.relation import Relation, RelationHead
+from mam.reranker import Reranker
 from mam.values import Candidate, Slot
 
 SHIPPED = Path(__file__).parent.parent / "assets" / "memory"
 FORMAT = 1
+PARTS = ("memory", "reranker", "relation")
 MAX_K = 64
 
 
@@ -73,6 +76,7 @@ class MemoryModel(nn.Module):
         self.encoder = Encoder(settings.rank, device, dtype)
         self.gate_head = Gate(self.encoder.width).to(device)
         self.reader = Reader(self.encoder.width, settings.dim).to(device)
+        self.reranker = Reranker(Encoder(settings.rank, device, dtype, ALL)).to(device)
         self.relation = RelationHead(Encoder(settings.rank, device, dtype, ALL)).to(device)
         self.fingerprint = ""
 
@@ -128,7 +132,8 @@ class MemoryModel(nn.Module):
         """
         if not 1 <= k <= MAX_K:
             raise InputError(f"k is {k}, but a turn can read 1 to {MAX_K} slots.")
-        return self.reader.read(query, hidden, index, k, self.settings.reading, now or datetime.now(UTC))
+        now = now or datetime.now(UTC)
+        return self.reader.read(query, hidden, index, k, now, self.settings.reading, self.reranker.odds)
 
     # ---- attachments ---------------------------------------------------------------------------------------
 
@@ -157,52 +162,44 @@ class MemoryModel(nn.Module):
 
     # ---- files ---------------------------------------------------------------------------------------------
 
-    def save(self, path: Path | str, *, relation: bool = True) -> None:
-        """Write settings and trained weights (bfloat16) into the folder `path`; attachments are saved apart.
-
-        Without `relation` the file of that head, if there is one, stays as it is.
-        """
+    def save(self, path: Path | str, parts: Collection[str] = PARTS) -> None:
+        """Write settings and trained weights (bfloat16) of `parts` into the folder `path`; the others' files stay."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        _save(self._memory(), folder / "memory.safetensors")
-        if relation:
-            _save(self.relation, folder / "relation.safetensors")
+        for part in parts:
+            _save(self.part(part), folder / f"{part}.safetensors")
         _write_json(folder / "memory.json", {"format": FORMAT, **asdict(self.settings)})
         self.folder, self.fingerprint = folder, _fingerprint(folder)
 
     @classmethod
     def load(
-        cls, path: Path | str | None = None, device: str | torch.device = "cpu", *, relation: bool = True
+        cls, path: Path | str | None = None, device: str | torch.device = "cpu", parts: Collection[str] = PARTS
     ) -> MemoryModel:
-        """Read a saved memory model, by default the shipped one; without `relation`, that head is new and untrained.
+        """Read a saved memory model, by default the shipped one; parts that are not named are new and untrained.
 
         Raises WeightsError when it is missing or damaged.
         """
         folder = Path(path) if path else SHIPPED
         stored = _json(folder / "memory.json")
         if stored.pop("format", None) != FORMAT:
-            raise WeightsError(
-                f"{folder} holds a memory model of another format; this version of mam reads format {FORMAT}."
-            )
+            raise WeightsError(f"{folder} holds a memory model of another format; this mam reads format {FORMAT}.")
         device = _device.pick(str(device))
         model = cls(
-            Settings(**{**stored, "reading": Thresholds(**stored["reading"])}),
-            device,
-            _device.precision(device),
+            Settings(**{**stored, "reading": Thresholds(**stored["reading"])}), device, _device.precision(device)
         )
-        _load(model._memory(), folder / "memory.safetensors")
-        model.encoder.fold()
+        for part in parts:
+            _load(model.part(part), folder / f"{part}.safetensors")
+            model.part(part).eval().requires_grad_(False)
+            encoder = model.encoder if part == "memory" else model.part(part).encoder
+            encoder.fold()
         model.folder, model.fingerprint = folder, _fingerprint(folder)
-        for part in (model.encoder, model.gate_head, model.reader):
-            part.eval().requires_grad_(False)
-        if relation:
-            _load(model.relation, folder / "relation.safetensors")
-            model.relation.encoder.fold()
-            model.relation.eval().requires_grad_(False)
         return model
 
-    def _memory(self) -> nn.ModuleDict:
-        return nn.ModuleDict({"encoder": self.encoder, "gate": self.gate_head, "reader": self.reader})
+    def part(self, name: str) -> nn.Module:
+        """What the file NAME.safetensors holds."""
+        if name == "memory":
+            return nn.ModuleDict({"encoder": self.encoder, "gate": self.gate_head, "reader": self.reader})
+        return {"reranker": self.reranker, "relation": self.relation}[name]
 
 
 def trained(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,17 +1,23 @@
 """The reader: what in the memory helps this turn, and does anything? Runs before the turn's own writes.
 
-Every active slot gets a score, a sum of parts in log-odds that the trace keeps; the null option gets one too:
+It looks twice. The first look scores every active slot, exactly, by a sum of parts in log-odds that the trace keeps:
 
     score = meaning · cos(query, key) + words · overlap + recency · age + speaker · same      (trained weights)
+
+The second look (`reranker`) reads message and slot together for the best k and corrects that to the log-odds that the
+slot helps to answer; null, "nothing here helps", has log-odds 0:
+
     weights of the best k and of null = softmax                                               (Σ w + w_null = 1)
 
-A second trained judgement, `asked`, says whether the message asks for something that only a memory could hold.
-Both together decide the turn: read; or, when nothing helps, abstain (asked) or leave the base alone (not asked).
-Does not know what happens to the weights (integrator).
+A message that neither asks for something only a memory could hold (`asked`, trained too) nor is near any slot gets no
+second look; then the first look's scores and its own trained null stand. Weights and `asked` decide the turn: read; or,
+when nothing helps, abstain (asked) or leave the base alone (not asked). Does not know what the integrator does with
+the weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mam.index import EVIDENCE, SlotIndex
-from mam.values import Read
+from mam.values import Read, Slot
 
 ABSTAIN = "You haven't told me that."  # every abstention begins with this sentence
 READ, ABSTAINS, ALONE = "read", "abstain", "alone"
@@ -32,9 +38,9 @@ RUNNERS_UP = 4  # how many of the slots that were weighed but not given stay in 
 class Thresholds:
     """Tuned on validation lives, shipped with the weights."""
 
-    read: float = 0.5  # a message that asks for nothing personal reads when 1 - w_null is at least this
+    read: float = 0.5  # read when 1 - w_null is at least this
     asked: float = 0.5  # at least this: the message asks for something that only a memory could hold
-    doubt: float = 0.1  # asked, and 1 - w_null at least this: read, and let the base see for itself; below: abstain
+    glance: float = 0.05  # `asked` or the first look's 1 - w_null at least this: worth a second look
     given: float = 0.01  # lighter reads are runners-up: weighed, shown, not handed to the base
 
 
@@ -46,17 +52,6 @@ class Reading:
     null_weight: float
     asked: float  # probability
     decision: str  # "read", "abstain" or "alone"
-
-
-def decide(held: float, asked: float, limits: Thresholds) -> str:
-    """What a turn does, from the weight on slots (1 - null) and the probability that something personal is asked.
-
-    The reader compares one vector with another and cannot always tell "my dog" from "my sister's dog"; the base, which
-    reads both sentences, can, and was trained to say so. Hence the low bar once something is asked.
-    """
-    if held >= (limits.doubt if asked >= limits.asked else limits.read):
-        return READ
-    return ABSTAINS if asked >= limits.asked else ALONE
 
 
 class Reader(nn.Module):
@@ -86,38 +81,57 @@ class Reader(nn.Module):
         return self.meaning * cosine + evidence @ self.evidence, self.null(hidden).squeeze(-1)
 
     @torch.inference_mode()
+    def rank(self, query: str, hidden: np.ndarray, index: SlotIndex, k: int, now: datetime) -> list[tuple[Slot, float]]:
+        """The `k` slots that the first look finds best, with their log-odds against null, best first."""
+        vector = torch.from_numpy(hidden).to(self.meaning.device)
+        scores, _ = self._first(query, vector, index, now)
+        top = scores.topk(min(k, len(index)))
+        against = (top.values - self.null(vector).cpu()).tolist()
+        return [(index.slots[row], x) for row, x in zip(top.indices.tolist(), against, strict=True)]
+
+    @torch.inference_mode()
+    def _first(self, query: str, vector: Tensor, index: SlotIndex, now: datetime) -> tuple[Tensor, dict[str, Tensor]]:
+        """Scores (rows,) of all rows, dead ones -inf, and the parts they are the sum of."""
+        meaning = float(self.meaning) * index.similarity(F.normalize(self.query(vector), dim=-1).cpu().numpy())
+        evidence = index.evidence(query, now) * self.evidence.cpu()
+        parts = {"meaning": meaning, **dict(zip(EVIDENCE, evidence.T, strict=True))}
+        return sum(parts.values()).masked_fill(~index.alive, float("-inf")), parts
+
+    @torch.inference_mode()
     def read(
         self,
         query: str,
         hidden: np.ndarray,
         index: SlotIndex,
         k: int,
-        limits: Thresholds,
         now: datetime,
+        limits: Thresholds,
+        second_look: Callable[[Sequence[str], Sequence[str], np.ndarray], np.ndarray],
     ) -> Reading:
-        """Weigh all active slots for `query`, whose encoder vector is `hidden` (width,)."""
+        """Weigh all active slots for `query`, whose encoder vector is `hidden` (width,).
+
+        `second_look`: messages, slot texts and the first look's log-odds → log-odds (pairs,), see `Reranker.odds`.
+        """
         vector = torch.from_numpy(hidden).to(self.meaning.device)
         asked = float(torch.sigmoid(self.asked(vector)))
-        null = float(self.null(vector))
-        meaning = float(self.meaning) * index.similarity(F.normalize(self.query(vector), dim=-1).cpu().numpy())
-        parts = index.evidence(query, now) * self.evidence.cpu()
-        score = (meaning + parts.sum(1)).masked_fill(~index.alive, float("-inf"))
-        top = score.topk(min(k + RUNNERS_UP, len(index)))
-        weights = torch.cat([top.values[:k], torch.tensor([null])]).softmax(-1)
-        null_weight = float(weights[-1])
-        decision = decide(1 - null_weight, asked, limits)
+        scores, parts = self._first(query, vector, index, now)
+        top = scores.topk(min(k + RUNNERS_UP, len(index)))
+        slots = [index.slots[row] for row in top.indices.tolist()]
+        odds = torch.cat([top.values[:k], self.null(vector).cpu()])
+        looked = max(asked, 1 - float(odds.softmax(-1)[-1])) >= limits.glance and len(slots) > 0
+        if looked:
+            first = (odds[:-1] - odds[-1]).numpy()
+            second = second_look([query] * len(first), [slot.text for slot in slots[:k]], first)
+            odds = torch.cat([torch.from_numpy(second), torch.zeros(1)])
+        weights = odds.softmax(-1).tolist()
+        null_weight = weights.pop()
+        decision = READ if 1 - null_weight >= limits.read else ABSTAINS if asked >= limits.asked else ALONE
+        weights += [0.0] * (len(slots) - len(weights))
         reads = []
-        for rank, row in enumerate(top.indices.tolist()):
-            weight = float(weights[rank]) if rank < k else 0.0
-            reads.append(
-                Read(
-                    slot=index.slots[row],
-                    weight=weight,
-                    parts={
-                        "meaning": float(meaning[row]),
-                        **dict(zip(EVIDENCE, parts[row].tolist(), strict=True)),
-                    },
-                    given=decision == READ and weight >= limits.given,
-                )
-            )
+        for i in sorted(range(len(slots)), key=lambda i: -weights[i]):
+            shown = {name: float(values[top.indices[i]]) for name, values in parts.items()}
+            if looked and i < k:
+                shown["second look"] = float(odds[i])
+            given = decision == READ and weights[i] >= limits.given
+            reads.append(Read(slots[i], weights[i], shown, given))
         return Reading(tuple(reads), null_weight, asked, decision)

@@ -12,7 +12,7 @@ from mam import decode
 from mam.index import SlotIndex, words
 from mam.integrator import Integrator, IntegratorConfig
 from mam.lowrank import LowRank
-from mam.reader import Reader, Thresholds
+from mam.reader import Reader, Reading, Thresholds
 from mam.train.batch import Example, answer_logits
 from mam.values import Read, Slot
 
@@ -121,6 +121,14 @@ def filled(texts: list[str], dim: int = 8) -> tuple[SlotIndex, np.ndarray]:
     return index, keys
 
 
+def read(index: SlotIndex, odds: list[float], asked: float = 0.0) -> Reading:
+    """A reading by an untrained reader whose second look finds these log-odds, in the order of the first look."""
+    torch.manual_seed(0)
+    limits = Thresholds(asked=asked, glance=0.0)
+    second_look = lambda messages, slots, first: np.array(odds[: len(slots)], np.float32)  # noqa: E731
+    return Reader(width=16, dim=8).read("fact 3", np.ones(16, np.float32), index, 8, NOW, limits, second_look)
+
+
 def test_words_are_stems_without_stop_words():
     assert words("My dogs are running to the shop") == words("dog run shop")
 
@@ -160,14 +168,26 @@ def test_a_slot_added_again_is_replaced():
 def test_weights_and_null_sum_to_one():
     torch.manual_seed(0)
     index, _ = filled([f"fact {i}" for i in range(30)])
-    reading = Reader(width=16, dim=8).read("fact 3", np.ones(16, np.float32), index, 8, Thresholds(), NOW)
+    reading = read(index, [0.5 * (i % 5) for i in range(8)])
     assert sum(r.weight for r in reading.reads) + reading.null_weight == pytest.approx(1, abs=1e-5)
     assert [r.weight for r in reading.reads] == sorted((r.weight for r in reading.reads), reverse=True)
-    assert set(reading.reads[0].parts) == {"meaning", "words", "recency", "speaker"}
+    assert set(reading.reads[0].parts) == {"meaning", "words", "recency", "speaker", "second look"}
+
+
+def test_several_slots_can_be_right_at_once():
+    index, _ = filled([f"fact {i}" for i in range(30)])
+    reading = read(index, [5, -5, 5, -5, -5, -5, -5, -5])
+    assert [r.given for r in reading.reads[:3]] == [True, True, False] and reading.decision == "read"
+    assert reading.reads[0].weight == pytest.approx(reading.reads[1].weight)
+
+
+def test_nothing_that_helps_is_read():
+    index, _ = filled([f"fact {i}" for i in range(30)])
+    reading = read(index, [-5] * 8)
+    assert reading.decision == "abstain" and not any(r.given for r in reading.reads)
+    assert read(index, [-5] * 8, asked=1.1).decision == "alone"
 
 
 def test_an_empty_memory_reads_nothing():
-    reading = Reader(width=16, dim=8).read(
-        "fact 3", np.ones(16, np.float32), SlotIndex(8), 8, Thresholds(asked=0.0), NOW
-    )
+    reading = read(SlotIndex(8), [])
     assert reading.reads == () and reading.null_weight == 1.0 and reading.decision == "abstain"

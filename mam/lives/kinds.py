@@ -7,7 +7,8 @@ Everything that a life is made of comes from the YAML files beside this module. 
 - values go by string, wherever they occur, about 75 % to "train", the others shared by "val" and "test";
 - phrases (lead-ins, asking frames, small talk, prompts) go by string, about 70 / 12 / 18.
 
-This module knows nothing of lives; `generator` builds them from `kinds(split)`, `bank(split, name)` and `phrases(split)`.
+This module knows nothing of lives; `generator` builds them from `kinds(split)`, `bank(split, name)` and
+`phrases(split)`.
 """
 
 from __future__ import annotations

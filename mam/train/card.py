@@ -7,7 +7,7 @@ from pathlib import Path
 
 TEXT = """# Memory model of mam
 
-A small trained memory for a frozen language model: write gate, relation head and reader on a sentence encoder with
+A small trained memory for a frozen language model: write gate, reader and relation head on a sentence encoder with
 low-rank updates, and one attachment (key/value prefix and low-rank adapters) for each base in `attachments/`.
 Weights are bfloat16 in safetensors; licence Apache-2.0. Made by `python -m mam train`, nothing else.
 
@@ -18,9 +18,9 @@ Needs, fetched and not contained: all-MiniLM-L6-v2 (Apache-2.0) and the base, Sm
 | data | licence | used for |
 |---|---|---|
 | generated lives (`mam.lives`, in this repository) | Apache-2.0 | all parts |
-| SQuADShifts, Reddit and Amazon parts | CC BY 4.0 | reader, integrator |
-| QAMR, development part | MIT | reader, integrator |
-| FairytaleQA, training part | Apache-2.0 | reader, integrator |
+| SQuADShifts, Reddit and Amazon parts | CC BY 4.0 | reader, reranker, integrator |
+| QAMR, development part | MIT | reader, reranker, integrator |
+| FairytaleQA, training part | Apache-2.0 | reader, reranker, integrator |
 | Synthetic-Persona-Chat, validation part | CC BY 4.0 | write gate |
 
 Validation: lives of held-out kinds, values and phrasings; SQuADShifts Wikipedia part and FairytaleQA validation part;

@@ -17,17 +17,18 @@ from mam import device as devices
 from mam.errors import InputError
 from mam.integrator import Integrator, IntegratorConfig
 from mam.model import SHIPPED, MemoryModel, Settings
-from mam.train import integrator, memory, relation
+from mam.train import integrator, memory, relation, reranker
 from mam.train.card import write_card
 from mam.train.loop import Schedule, train
 from mam.train.memory import Material
-from mam.train.tune import tune, tune_relation
+from mam.train.tune import tune_gate, tune_reading, tune_relation
 
 SEED = 0
 PARTS = {
     "memory": Schedule(steps=400, every=50, minutes=20),
+    "reranker": Schedule(steps=400, every=50, minutes=15),
     "relation": Schedule(steps=600, every=100, minutes=15),
-    "integrator": Schedule(steps=450, every=50, minutes=45),
+    "integrator": Schedule(steps=450, every=70, minutes=45),
 }
 SMOKE = {name: Schedule(steps=2, every=2) for name in PARTS}
 VALIDATION = 48  # lives
@@ -88,13 +89,18 @@ def train_all(job: Job) -> dict[str, dict[str, float]]:
         part = memory.part(model, material, held_out, job.validation)
         figures["memory"] = train(part, job.schedules["memory"], job.run)
         model.encoder.fold()
-        model.settings = replace(model.settings, **tune(model, memory.scenes("val", job.validation)))
-        model.save(job.out, relation=False)
+        _keep(job, model, "memory", tune_gate(model, memory.scenes("val", job.validation)))
+    if "reranker" in job.parts:
+        model = MemoryModel.load(job.out, job.device, ["memory"])
+        val = memory.scenes("val", job.validation, held_out.passages)
+        figures["reranker"] = train(reranker.part(model, material.passages, val), job.schedules["reranker"], job.run)
+        model.reranker.encoder.fold()
+        _keep(job, model, "reranker", tune_reading(model, [s for s in val if s.personal]))
     if "relation" in job.parts:
-        model = MemoryModel.load(job.out, job.device, relation=False)
+        model = MemoryModel.load(job.out, job.device, ["memory"])
         figures["relation"] = train(relation.part(model), job.schedules["relation"], job.run)
-        model.settings = replace(model.settings, **tune_relation(model, job.validation))
-        model.save(job.out)
+        model.relation.encoder.fold()
+        _keep(job, model, "relation", tune_relation(model, job.validation))
     if "integrator" in job.parts:
         model, base = MemoryModel.load(job.out, job.device), bases.load(job.base, str(job.device))
         module = Integrator(base, IntegratorConfig(base=base.fingerprint))
@@ -103,6 +109,12 @@ def train_all(job: Job) -> dict[str, dict[str, float]]:
         model.save_attachment(module, Path(base.id).stem, job.out)
     write_card(job.out, _record(job, figures, time.time() - began))
     return figures
+
+
+def _keep(job: Job, model: MemoryModel, part: str, tuned: dict) -> None:
+    """Save a part that was trained and the settings tuned with it; the other files stay."""
+    model.settings = replace(model.settings, **tuned)
+    model.save(job.out, [part])
 
 
 def _record(job: Job, figures: dict[str, dict[str, float]], seconds: float) -> dict:

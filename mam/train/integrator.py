@@ -1,8 +1,9 @@
 """Training of an integrator: prefix and adapters of one base, through the frozen base, from the replies it should give.
 
 The reader is trained already and weighs the slots as it does in use, so the integrator learns with the weights it
-will get, mistakes included: where the answer is not among what was read, the right reply is to say so. Loss: mean
-cross-entropy of the reply's tokens, nats.
+will get, mistakes included: where it is misled, the right reply is to say that this was not told. It gets no other
+lessons in abstaining: whether a slot answers is for the reader to judge, a small base that is asked to judge as well
+learns to abstain from what it does not understand. Loss: mean cross-entropy of the reply's tokens, nats.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mam.index import SlotIndex
 from mam.integrator import Integrator, render
 from mam.model import MemoryModel
-from mam.reader import ABSTAIN
+from mam.reader import ABSTAIN, READ
 from mam.train.batch import Example, answer_logits
 from mam.train.data import Asked, Passage, Scene, passage_scene, scene
 from mam.train.loop import Part
@@ -66,28 +69,25 @@ class Examples:
             trials += [self._from(random, *self.passages(seed)) for seed in seeds]
         return trials
 
-    def _indexed(self, s: Scene):
-        from mam.index import SlotIndex
-
+    def _indexed(self, s: Scene) -> tuple[Scene, SlotIndex, np.ndarray]:
         index = SlotIndex(self.memory.dim)
         index.add(s.slots, self.memory.keys(self.memory.encode([x.text for x in s.slots])))
         return s, index, self.memory.encode([a.text for a in s.asked])
 
-    def _from(self, random: Random, s: Scene, index, hidden) -> Trial:
+    def _from(self, random: Random, s: Scene, index: SlotIndex, hidden: np.ndarray) -> Trial:
+        """One question of the scene, weighed by the reader; what nothing answers only where the reader is misled."""
         i = random.randrange(len(s.asked))
-        asked = s.asked[i]
-        reading = self.memory.read(asked.text, hidden[i], index, K, s.now)
-        weights = {int(r.slot.id): r.weight for r in reading.reads[:K]}
-        missing = [row for row in asked.rows if weights.get(row, 0) < LIGHTEST]
-        for row in missing:  # a slot that the reader missed cannot teach the integrator to use it
-            weights[row] = random.uniform(0.1, 0.6)
-        # In use nothing is read below `doubt`; what is learned for just above it should hold there as well.
-        total = sum(weights.values())
-        held = min(1.0, max(total, random.uniform(0.1, 0.5)))
-        weights = {row: w / total * held for row, w in weights.items()}
-        rows = [row for row, w in weights.items() if w >= LIGHTEST]
+        reading = self.memory.read(s.asked[i].text, hidden[i], index, K, s.now)
+        if not s.asked[i].rows and reading.decision != READ:
+            i = random.choice([j for j, a in enumerate(s.asked) if a.rows])
+            reading = self.memory.read(s.asked[i].text, hidden[i], index, K, s.now)
+        weights = {int(r.slot.id): r.weight for r in reading.reads if r.weight >= LIGHTEST}
+        for row in s.asked[i].rows:  # a slot that the reader missed cannot teach the integrator to use it
+            if row not in weights:
+                weights[row] = random.uniform(0.1, 0.6)
+        rows = list(weights)
         random.shuffle(rows)  # the order of the blocks tells nothing
-        return self._trial(random, s, asked, rows, weights)
+        return self._trial(random, s, s.asked[i], rows, weights)
 
     def _trial(
         self,

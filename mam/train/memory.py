@@ -67,7 +67,7 @@ def part(model: MemoryModel, material: Material, held_out: Material, count: int)
 
     return Part(
         name="memory",
-        module=model._memory(),
+        module=model.part("memory"),
         groups=groups,
         batch=batch,
         losses=lambda made: losses(model, *made),

@@ -14,13 +14,23 @@ from mam.train.data import Scene
 
 GRID = np.linspace(0.05, 0.95, 37)
 HARM = 0.01  # share of ordinary messages that may be taken for a question to the memory
-LOST = 0.01  # share of answerable questions that may be taken for unanswerable before the base has seen the slots
 
 
-def tune(model: MemoryModel, scenes: Sequence[Scene], k: int = 8) -> dict:
-    """Fields of `Settings`: the gate's threshold with the best F1, the reading thresholds with the most right turns."""
-    held, asked, answerable, personal, gate, keep = [], [], [], [], [], []
-    for s in (s for s in scenes if s.personal):
+def tune_gate(model: MemoryModel, scenes: Sequence[Scene]) -> dict:
+    """The gate's threshold with the best F1."""
+    gate, keep = [], []
+    for s in scenes:
+        said = [c for c, _ in s.candidates]
+        gate += model.gate(said, model.encode([c.text for c in said]), model.encode([c.context for c in said]))
+        keep += [kept for _, kept in s.candidates]
+    gate, keep = np.array(gate), np.array(keep)
+    return {"gate_threshold": _number(max(GRID, key=lambda t: _f1(gate >= t, keep)))}
+
+
+def tune_reading(model: MemoryModel, scenes: Sequence[Scene], k: int = 8) -> dict:
+    """`asked` so that ordinary messages stay ordinary; then `read` with the most right turns among what is asked."""
+    held, asked, answerable, personal = [], [], [], []
+    for s in scenes:
         index = SlotIndex(model.dim)
         index.add(s.slots, model.keys(model.encode([x.text for x in s.slots])))
         queries = [(a.text, bool(a.rows), True) for a in s.asked] + [(t, False, False) for t in s.idle]
@@ -30,17 +40,12 @@ def tune(model: MemoryModel, scenes: Sequence[Scene], k: int = 8) -> dict:
             asked.append(reading.asked)
             answerable.append(has)
             personal.append(ask)
-        said = [c for c, _ in s.candidates]
-        gate += model.gate(said, model.encode([c.text for c in said]), model.encode([c.context for c in said]))
-        keep += [kept for _, kept in s.candidates]
     held, asked, answerable, personal = map(np.array, (held, asked, answerable, personal))
-    ordinary = ~personal
-    read = next((t for t in GRID if np.mean(held[ordinary] >= t) <= HARM), GRID[-1])
-    ask = next((t for t in GRID if np.mean(asked[ordinary] >= t) <= HARM), GRID[-1])
-    doubt = min(0.5, float(np.quantile(held[answerable], LOST)))
-    limits = replace(model.settings.reading, read=_number(read), asked=_number(ask), doubt=_number(doubt))
-    best = max(GRID, key=lambda t: _f1(np.array(gate) >= t, np.array(keep)))
-    return {"reading": limits, "gate_threshold": _number(best)}
+    ask = next((t for t in GRID if np.mean(asked[~personal] >= t) <= HARM), GRID[-1])
+    found, missed = answerable[personal], held[personal]
+    # a question that is not answered and one that is answered wrongly weigh the same
+    read = max(GRID, key=lambda t: np.mean(missed[found] >= t) + np.mean(missed[~found] < t))
+    return {"reading": replace(model.settings.reading, read=_number(read), asked=_number(ask))}
 
 
 def tune_relation(model: MemoryModel, lives: int, near: int = 8) -> dict:
