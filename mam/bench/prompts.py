@@ -145,7 +145,8 @@ class Choice:
         return f"{self.form}, {self.notes} notes, best {'last' if self.best_last else 'first'}"
 
 
-# Chosen by `python -m mam bench recall --tune-prompts`; never on test lives. Runners-up on the same 120 questions of
+# Chosen on validation lives with the code of `--tune-prompts`, in several shorter runs (all forms on 5 lives, a short
+# list on 20, a shorter one on 20 more), not in one; never on test lives. Runners-up on the same 120 questions of
 # 40 validation lives (histories: 18 of 6): BM25 in_system_brief with 8 notes 0.31, two_shot with 3 notes 0.29, in_user
 # with 1 note 0.24; MiniLM in_user with 3 notes 0.35. A third of these questions ask for a date, which a raw "next
 # Friday" hides.
