@@ -9,7 +9,8 @@ TEXT = """# Memory model of mam
 
 A small trained memory for a frozen language model: write gate, reader and relation head on a sentence encoder with
 low-rank updates, and one attachment (key/value prefix and low-rank adapters) for each base in `attachments/`.
-Weights are bfloat16 in safetensors; licence Apache-2.0. Made by `python -m mam train`, nothing else.
+Weights are bfloat16 in safetensors; licence Apache-2.0. Made by `python -m mam train`, by the runs
+below; where they are several, the parts were trained one at a time.
 
 Needs, fetched and not contained: all-MiniLM-L6-v2 (Apache-2.0) and the base, SmolLM2-135M-Instruct (Apache-2.0).
 
