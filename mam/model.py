@@ -133,7 +133,7 @@ class MemoryModel(nn.Module):
         if not 1 <= k <= MAX_K:
             raise InputError(f"k is {k}, but a turn can read 1 to {MAX_K} slots.")
         now = now or datetime.now(UTC)
-        return self.reader.read(query, hidden, index, k, now, self.settings.reading, self.reranker.odds)
+        return self.reader.read(query, hidden, index, k, now, self.settings.reading, self.reranker.judge)
 
     # ---- attachments ---------------------------------------------------------------------------------------
 

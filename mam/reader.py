@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mam.index import EVIDENCE, SlotIndex
+from mam.reranker import Found, Judgement
 from mam.values import Read, Slot
 
 ABSTAIN = "You haven't told me that."  # every abstention begins with this sentence
@@ -106,11 +107,11 @@ class Reader(nn.Module):
         k: int,
         now: datetime,
         limits: Thresholds,
-        second_look: Callable[[Sequence[str], Sequence[str], np.ndarray], np.ndarray],
+        second_look: Callable[[Sequence[Found]], list[Judgement]],
     ) -> Reading:
         """Weigh all active slots for `query`, whose encoder vector is `hidden` (width,).
 
-        `second_look`: messages, slot texts and the first look's log-odds → log-odds (pairs,), see `Reranker.odds`.
+        `second_look`: see `Reranker.judge`.
         """
         vector = torch.from_numpy(hidden).to(self.meaning.device)
         asked = float(torch.sigmoid(self.asked(vector)))
@@ -120,9 +121,9 @@ class Reader(nn.Module):
         odds = torch.cat([top.values[:k], self.null(vector).cpu()])
         looked = max(asked, 1 - float(odds.softmax(-1)[-1])) >= limits.glance and len(slots) > 0
         if looked:
-            first = (odds[:-1] - odds[-1]).numpy()
-            second = second_look([query] * len(first), [slot.text for slot in slots[:k]], first)
-            odds = torch.cat([torch.from_numpy(second), torch.zeros(1)])
+            first = (odds[:-1] - odds[-1]).tolist()
+            (judged,) = second_look([Found(query, [slot.text for slot in slots[:k]], first)])
+            odds = torch.cat([torch.from_numpy(judged.odds), torch.zeros(1)])
         weights = odds.softmax(-1).tolist()
         null_weight = weights.pop()
         decision = READ if 1 - null_weight >= limits.read else ABSTAINS if asked >= limits.asked else ALONE
@@ -131,7 +132,7 @@ class Reader(nn.Module):
         for i in sorted(range(len(slots)), key=lambda i: -weights[i]):
             shown = {name: float(values[top.indices[i]]) for name, values in parts.items()}
             if looked and i < k:
-                shown["second look"] = float(odds[i])
+                shown["says who is meant" if i == judged.who else "second look"] = float(odds[i])
             given = decision == READ and weights[i] >= limits.given
             reads.append(Read(slots[i], weights[i], shown, given))
         return Reading(tuple(reads), null_weight, asked, decision)

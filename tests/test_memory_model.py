@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from mam.index import SlotIndex, words
 from mam.integrator import Integrator, IntegratorConfig
 from mam.lowrank import LowRank
 from mam.reader import Reader, Reading, Thresholds
+from mam.reranker import Found, Judgement, Reranker
 from mam.train.batch import Example, answer_logits
 from mam.values import Read, Slot
 
@@ -125,7 +127,7 @@ def read(index: SlotIndex, odds: list[float], asked: float = 0.0) -> Reading:
     """A reading by an untrained reader whose second look finds these log-odds, in the order of the first look."""
     torch.manual_seed(0)
     limits = Thresholds(asked=asked, glance=0.0)
-    second_look = lambda messages, slots, first: np.array(odds[: len(slots)], np.float32)  # noqa: E731
+    second_look = lambda found: [Judgement(np.array(odds[: len(f.texts)], np.float32)) for f in found]  # noqa: E731
     return Reader(width=16, dim=8).read("fact 3", np.ones(16, np.float32), index, 8, NOW, limits, second_look)
 
 
@@ -191,3 +193,39 @@ def test_nothing_that_helps_is_read():
 def test_an_empty_memory_reads_nothing():
     reading = read(SlotIndex(8), [])
     assert reading.reads == () and reading.null_weight == 1.0 and reading.decision == "abstain"
+
+
+# ---- the second look -----------------------------------------------------------------------------------------------
+
+
+class Scripted(Reranker):
+    """A reranker whose log-odds are a function of message and slot text; it remembers what it was asked."""
+
+    def __init__(self, odds):
+        super().__init__(SimpleNamespace(width=4))
+        self.says, self.asked = odds, []
+
+    def odds(self, messages, slots, first):
+        self.asked.append(list(messages))
+        return np.array([self.says(m, s) for m, s in zip(messages, slots, strict=True)], np.float32)
+
+
+def test_who_is_meant_leads_to_the_answer():
+    def says(message: str, slot: str) -> tuple[float, float]:
+        if slot == "Ngozi is my sister.":
+            return -4, 3
+        return (2 if "(Ngozi is my sister.)" in message and "sister" in slot else -4), -3
+
+    head = Scripted(says)
+    texts = ["Ngozi is my sister.", "My sister has a tattoo.", "My son has a tattoo."]
+    found = [Found("What tattoo does Ngozi have?", texts, [0, 0, 0]), Found("And my son?", texts[2:], [0])]
+    named, other = head.judge(found)
+    assert named.who == 0 and named.odds.tolist() == [2, 2, -4]  # reading it helps as much as what it leads to
+    assert other.who is None and other.odds.tolist() == [-4]
+    assert head.asked[1] == ["What tattoo does Ngozi have? (Ngozi is my sister.)"] * 3  # once more, that message alone
+
+
+def test_who_is_meant_answers_nothing_by_itself():
+    head = Scripted(lambda message, slot: (-4, 3) if slot == "Ngozi is my sister." else (-5, -3))
+    (judged,) = head.judge([Found("Where does Ngozi live?", ["I live in Oslo.", "Ngozi is my sister."], [0, 0])])
+    assert judged.who == 1 and judged.odds.max() < -3

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -23,10 +23,13 @@ from mam.lives import (
     commands,
     general_prompts,
     life,
+    personal_questions,
 )
-from mam.values import USER, Candidate, Slot
+from mam.lives.plan import NAME
+from mam.values import ASSISTANT, USER, Candidate, Slot
 
 RECALL = "recall"  # the kind of sentence that asks for what was told: it does ask something of the memory
+REVOICED, OTHERS = 0.15, 0.10  # shares of a user's facts put into the assistant's mouth, and into somebody else's
 NOW = datetime(2027, 3, 1, tzinfo=UTC)
 SETS = {
     "train": (
@@ -48,6 +51,7 @@ class Asked:
     answer: str
     values: tuple[str, ...]
     type: str
+    who: int | None = None  # row of the slot that gives the name of whom the question is about
 
 
 @dataclass(frozen=True)
@@ -87,14 +91,25 @@ def scene(seed: int, split: str = "train") -> Scene:
     junk = [c for c, keep in candidates if not keep and c.speaker == USER and not c.said.endswith("?")]
     for c in random.sample(junk, min(len(junk), random.choice((0, 0, 1, 3)))):
         slots.append(slot(len(slots), c.text, one.facts[0].told))
+    names = {one.facts[i].subject: row for i, row in rows.items() if one.facts[i].kind == NAME}
     asked = [
-        Asked(q.text, tuple(rows[i] for i in q.evidence), q.answer, q.values, q.type)
+        Asked(
+            q.text,
+            tuple(rows[i] for i in q.evidence),
+            q.answer,
+            q.values,
+            q.type,
+            names.get(q.subject) if q.kind != NAME else None,
+        )
         for q in one.questions
         if all(i in rows for i in q.evidence)
     ]
     idle = random.sample(general_prompts(split), min(6, len(general_prompts(split))))
     idle += random.sample(commands(split), min(2, len(commands(split))))
-    idle += [c.said for c, _ in random.sample(candidates, min(6, len(candidates))) if c.speaker == USER]
+    idle += random.sample(personal_questions(split), min(2, len(personal_questions(split))))
+    said = [x.text for session in one.sessions for u in session.utterances if u.speaker == USER for x in u.sentences
+            if x.kind != RECALL]  # fmt: skip
+    idle += random.sample(said, min(6, len(said)))
     now = max(f.told for f in one.facts) + timedelta(days=random.uniform(0.1, 60))
     return Scene(tuple(slots), tuple(asked), tuple(idle), tuple(candidates), now)
 
@@ -115,6 +130,19 @@ def _candidates(one: Life) -> list[tuple[Candidate, bool]]:
                 )
                 before = s.text
     return out
+
+
+def revoiced(random: Random, candidate: Candidate, keep: bool) -> tuple[Candidate, bool]:
+    """Now and then, a fact of the user's as somebody else says it.
+
+    From the assistant it is an invention and not worth keeping; from another person it is a fact all the same. Lives
+    have no such pairs, and without them a gate has no need to look at who speaks.
+    """
+    if not keep or candidate.speaker != USER or (roll := random.random()) >= REVOICED + OTHERS:
+        return candidate, keep
+    if roll < REVOICED:
+        return replace(candidate, speaker=ASSISTANT), False
+    return replace(candidate, speaker=random.choice(("Ana", "Ben", "Mum"))), True
 
 
 # ---- public question–answer sets ------------------------------------------------------------------------------

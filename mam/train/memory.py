@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mam.gate import surface
 from mam.model import MemoryModel
-from mam.train.data import Passage, Scene, index_of, passage_scene, passages, scene, talk
+from mam.train.data import Passage, Scene, index_of, passage_scene, passages, revoiced, scene, talk
 from mam.train.loop import Part
 from mam.values import Candidate
 
@@ -78,7 +78,8 @@ def part(model: MemoryModel, material: Material, held_out: Material, count: int)
 def losses(model: MemoryModel, made: list[Scene], heard: Labelled) -> dict[str, Tensor]:
     """Mean losses over a step; every text is encoded once. The gate learns from lives and dialogues alike."""
     random = Random(len(made[0].slots))
-    gated = [c for s in made for c in random.sample(s.candidates, min(GATED, len(s.candidates)))] + list(heard)
+    gated = [c for s in made for c in random.sample(s.candidates, min(GATED, len(s.candidates)))]
+    gated = [revoiced(random, candidate, keep) for candidate, keep in gated] + list(heard)
     texts = [t for s in made for t in _texts(s)] + _heard(gated)
     hidden = _encoded(model, texts)
     read, asked = [], []

@@ -1,7 +1,8 @@
-"""Training of the reader's second look: messages paired with the slots that the first stage finds for them.
+"""Training of the reader's second look: messages paired with the slots that the first look finds for them.
 
 Positive are the slots that answer; negative the others among the best, also for questions that nothing answers and
-for messages that ask nothing. Loss: binary cross-entropy, nats.
+for messages that ask nothing. Beside it, which slot says who is meant, and the other slots with that beside the
+message. Losses: binary cross-entropy, nats.
 """
 
 from __future__ import annotations
@@ -17,66 +18,105 @@ from torch import Tensor
 
 from mam.index import SlotIndex
 from mam.model import MemoryModel
-from mam.reranker import Reranker
+from mam.reranker import ANSWERS, WHO, Found, Reranker, informed
 from mam.train.data import Passage, Scene, passage_scene, scene
 from mam.train.loop import Part
 
 LIFE_PAIRS, PASSAGE_PAIRS = 48, 16  # of a step
 K = 8
-WRONG = 3  # slots that do not answer, for each message
+NAMED = 3  # messages of a life in which somebody is called by another name, taken first
+IDLE = 0.4  # share of the messages that ask nothing
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A message and a slot that the first look found for it, with its log-odds against null; does it answer?"""
+class Case:
+    """A message with what the first look found, best first: which answer, and which says who is meant."""
+
+    found: Found
+    right: tuple[bool, ...]
+    who: int | None  # place among the found
+    needs_who: bool  # nothing can be judged to answer without it
+    asks: bool
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A message and a slot; a label of None is not learned from."""
 
     message: str
-    row: int
     text: str
     first: float
-    right: bool
+    answers: bool | None
+    who: bool | None = None
 
 
-def judged(model: MemoryModel, s: Scene) -> list[list[Judged]]:
+def cases(model: MemoryModel, s: Scene) -> list[Case]:
     """The best slots of the first look for each message of a scene."""
     index = SlotIndex(model.dim)
     index.add(s.slots, model.keys(model.encode([x.text for x in s.slots])))
-    messages = [(a.text, a.rows) for a in s.asked] + [(text, ()) for text in s.idle]
-    found = []
-    for (text, rows), vector in zip(messages, model.encode([text for text, _ in messages]), strict=True):
+    messages = [(a.text, a.rows, a.who, True) for a in s.asked] + [(text, (), None, False) for text in s.idle]
+    made = []
+    for (text, rows, who, asks), vector in zip(messages, model.encode([m[0] for m in messages]), strict=True):
         best = model.reader.rank(text, vector, index, K, s.now)
-        found.append([Judged(text, int(x.id), x.text, first, int(x.id) in rows) for x, first in best])
-    return found
+        at = [int(slot.id) for slot, _ in best]
+        found = Found(text, [slot.text for slot, _ in best], [first for _, first in best])
+        right = tuple(row in rows and row != who for row in at)
+        made.append(Case(found, right, at.index(who) if who in at else None, who in rows, asks))
+    return made
 
 
-def sample(model: MemoryModel, s: Scene, random: Random, count: int) -> list[Judged]:
-    """`count` pairs of a scene, a third of them right ones if there are as many."""
-    right, wrong = [], []
-    for found in judged(model, s):
-        right += [x for x in found if x.right]
-        others = [x for x in found if not x.right]
-        wrong += others[:1] + random.sample(others[1:], min(len(others[1:]), WRONG - 1))
-    right = random.sample(right, min(len(right), count // 3))
-    return right + random.sample(wrong, min(len(wrong), count - len(right)))
+def pairs(case: Case, random: Random) -> list[Pair]:
+    """Up to two right slots of a case, the best wrong one and another; where somebody is named, all that twice."""
+    places = range(len(case.right))
+    right = [i for i in places if case.right[i]][:2]
+    wrong = [i for i in places if not case.right[i] and i != case.who]
+    taken = right + wrong[:1] + random.sample(wrong[1:], min(1, len(wrong[1:])))
+    f = case.found
+    plain = [
+        Pair(f.message, f.texts[i], f.first[i], None if case.right[i] and case.needs_who else case.right[i], False)
+        for i in taken
+    ]
+    if case.who is None:
+        return plain
+    plain.append(Pair(f.message, f.texts[case.who], f.first[case.who], False, True))
+    message = informed(f.message, f.texts[case.who])
+    return plain + [Pair(message, f.texts[i], f.first[i], case.right[i]) for i in taken]
+
+
+def sample(model: MemoryModel, s: Scene, random: Random, count: int) -> list[Pair]:
+    """About `count` pairs of a scene."""
+    made = cases(model, s)
+    random.shuffle(made)
+    named = [c for c in made if c.who is not None][:NAMED]
+    others = [c for c in made if c not in named and (c.asks or random.random() < IDLE)]
+    out: list[Pair] = []
+    for case in named + others:
+        if len(out) >= count:
+            break
+        out += pairs(case, random)
+    return out
 
 
 def part(model: MemoryModel, pool: Sequence[Passage], val: Sequence[Scene]) -> Part:
     """What `loop.train` needs to train the reranker of `model`, whose first look is trained already."""
     head = model.reranker
-    held_out = [found for s in val for found in judged(model, s)]
+    held_out = [case for s in val for case in cases(model, s)]
 
-    def batch(step: int) -> list[Judged]:
+    def batch(step: int) -> list[Pair]:
         random = Random(f"reranker {step}")
         made = sample(model, scene(step), random, LIFE_PAIRS)
         if pool:
             made += sample(model, passage_scene(step, pool), random, PASSAGE_PAIRS)
         return sorted(made, key=lambda x: len(x.message) + len(x.text))
 
-    def losses(batch: list[Judged]) -> dict[str, Tensor]:
+    def losses(batch: list[Pair]) -> dict[str, Tensor]:
         halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]  # short pairs are not padded like long ones
         logits = [head([x.message for x in h], [x.text for x in h], torch.tensor([x.first for x in h])) for h in halves]
-        truth = torch.tensor([float(x.right) for x in batch])
-        return {"answers": F.binary_cross_entropy_with_logits(torch.cat(logits), truth)}
+        both = torch.cat(logits)
+        return {
+            "answers": _entropy(both[:, ANSWERS], [x.answers for x in batch]),
+            "who": _entropy(both[:, WHO], [x.who for x in batch]),
+        }
 
     groups = [
         {"params": list(head.encoder.low_rank.parameters()), "lr": 1e-3},
@@ -85,18 +125,26 @@ def part(model: MemoryModel, pool: Sequence[Passage], val: Sequence[Scene]) -> P
     return Part("reranker", head, groups, batch, losses, lambda: validate(head, held_out))
 
 
-def validate(head: Reranker, held_out: Sequence[Sequence[Judged]]) -> dict[str, float]:
-    """Shares of right decisions (read when something answers, not otherwise), and of answering slots seen as such."""
-    flat = [x for found in held_out for x in found]
-    odds = head.odds([x.message for x in flat], [x.text for x in flat], np.array([x.first for x in flat]))
-    strength, reads, nulls, slots = iter(odds.tolist()), [], [], []
-    for found in held_out:
-        z = np.array([next(strength) for _ in found])
-        held = np.exp(z).sum() / (1 + np.exp(z).sum()) >= 0.5
-        if any(x.right for x in found):
+def _entropy(logits: Tensor, labels: Sequence[bool | None]) -> Tensor:
+    """Binary cross-entropy, nats, where there is a label."""
+    known = [i for i, label in enumerate(labels) if label is not None]
+    return F.binary_cross_entropy_with_logits(logits[known], torch.tensor([float(labels[i]) for i in known]))
+
+
+def validate(head: Reranker, held_out: Sequence[Case]) -> dict[str, float]:
+    """Shares of right decisions (read when something answers, not otherwise), and of answering slots seen as such.
+
+    `balanced`: mean of the two decisions at the threshold that serves them best, which is tuned afterwards; it decides.
+    """
+    reads, nulls, slots = [], [], []
+    for case, judged in zip(held_out, head.judge([case.found for case in held_out]), strict=True):
+        held = float(1 - 1 / (1 + np.exp(judged.odds.astype(np.float64)).sum()))
+        if any(case.right):
             reads.append(held)
-            slots += [value > 0 for value, x in zip(z, found, strict=True) if x.right]
+            slots += [odds > 0 for odds, right in zip(judged.odds, case.right, strict=True) if right]
         else:
-            nulls.append(not held)
-    found = {"reads": float(np.mean(reads)), "nulls": float(np.mean(nulls)), "slots": float(np.mean(slots))}
-    return found | {"score": sum(found.values()) / 3}
+            nulls.append(held)
+    reads, nulls = np.array(reads), np.array(nulls)
+    balanced = max((np.mean(reads >= t) + np.mean(nulls < t)) / 2 for t in np.linspace(0.05, 0.95, 37))
+    shares = {"reads": np.mean(reads >= 0.5), "nulls": np.mean(nulls < 0.5), "slots": np.mean(slots), "score": balanced}
+    return {name: float(x) for name, x in shares.items()}
