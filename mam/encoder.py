@@ -37,7 +37,8 @@ class Encoder(nn.Module):
         folder = fetch.encoder()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         # eager: on short texts as fast forward as the fused kernel, and three times as fast backward on a CPU
-        network = AutoModel.from_pretrained(folder, dtype=dtype, attn_implementation="eager")
+        with fetch.quiet():
+            network = AutoModel.from_pretrained(folder, dtype=dtype, attn_implementation="eager")
         self.network = network.eval().requires_grad_(False).to(device)
         self.width = self.network.config.hidden_size
         targets = rf"layer\.[{layers}]\..*(query|key|value|dense)$"

@@ -15,6 +15,7 @@ import Stemmer
 import torch
 from transformers import AutoModel, AutoTokenizer, DynamicCache
 
+from mam import fetch
 from mam.base import Base
 from mam.bench import prompts
 from mam.lives import Life
@@ -68,7 +69,8 @@ class MiniLM:
 
     def __init__(self, folder: Path):
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModel.from_pretrained(folder).eval()
+        with fetch.quiet():
+            self.model = AutoModel.from_pretrained(folder).eval()
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], batch: int = 64) -> np.ndarray:

@@ -251,7 +251,7 @@ def _question(random: Random, split: str, group: list[Item]) -> Question:
     values, stale = _parts(item.value), ()
     form = "date" if item.kind.when else "single"
     if item.kind.many:
-        group = sorted(group, key=lambda told: told.index)
+        group = sorted(group, key=lambda told: told.value.casefold())  # an order that a reply can know
         form, evidence = "list", tuple(told.index for told in group)
         values = tuple(part for told in group for part in _parts(told.value))
     elif item.old:

@@ -26,7 +26,7 @@ from mam.train.tune import tune_gate, tune_reading, tune_relation
 SEED = 0
 PARTS = {
     "memory": Schedule(steps=400, every=50, minutes=20),
-    "reranker": Schedule(steps=400, every=50, minutes=15),
+    "reranker": Schedule(steps=2400, every=200, patience=5, minutes=25),
     "relation": Schedule(steps=600, every=100, minutes=15),
     "integrator": Schedule(steps=450, every=70, minutes=45),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 
 import numpy as np
@@ -23,7 +24,10 @@ from mam.train.data import Passage, Scene, passage_scene, scene
 from mam.train.loop import Part
 
 LIFE_PAIRS, PASSAGE_PAIRS = 48, 16  # of a step
+REUSED = 3  # steps that draw from one scene: looking through it costs as much as half a step
 K = 8
+CHUNK = 16  # pairs of similar length that go through the encoder together
+LONGEST = 240  # characters of a slot; few are longer, and their padding would double a step
 NAMED = 3  # messages of a life in which somebody is called by another name, taken first
 IDLE = 0.4  # share of the messages that ask nothing
 
@@ -83,10 +87,9 @@ def pairs(case: Case, random: Random) -> list[Pair]:
     return plain + [Pair(message, f.texts[i], f.first[i], case.right[i]) for i in taken]
 
 
-def sample(model: MemoryModel, s: Scene, random: Random, count: int) -> list[Pair]:
-    """About `count` pairs of a scene."""
-    made = cases(model, s)
-    random.shuffle(made)
+def sample(made: Sequence[Case], random: Random, count: int) -> list[Pair]:
+    """About `count` pairs of a scene's cases."""
+    made = random.sample(made, len(made))
     named = [c for c in made if c.who is not None][:NAMED]
     others = [c for c in made if c not in named and (c.asks or random.random() < IDLE)]
     out: list[Pair] = []
@@ -101,17 +104,19 @@ def part(model: MemoryModel, pool: Sequence[Passage], val: Sequence[Scene]) -> P
     """What `loop.train` needs to train the reranker of `model`, whose first look is trained already."""
     head = model.reranker
     held_out = [case for s in val for case in cases(model, s)]
+    life = lru_cache(maxsize=1)(lambda seed: cases(model, scene(seed)))
+    told = lru_cache(maxsize=1)(lambda seed: cases(model, passage_scene(seed, pool)))
 
     def batch(step: int) -> list[Pair]:
         random = Random(f"reranker {step}")
-        made = sample(model, scene(step), random, LIFE_PAIRS)
+        made = sample(life(step // REUSED), random, LIFE_PAIRS)
         if pool:
-            made += sample(model, passage_scene(step, pool), random, PASSAGE_PAIRS)
-        return sorted(made, key=lambda x: len(x.message) + len(x.text))
+            made += sample(told(step // REUSED), random, PASSAGE_PAIRS)
+        return sorted((x for x in made if len(x.text) <= LONGEST), key=lambda x: len(x.message) + len(x.text))
 
     def losses(batch: list[Pair]) -> dict[str, Tensor]:
-        halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]  # short pairs are not padded like long ones
-        logits = [head([x.message for x in h], [x.text for x in h], torch.tensor([x.first for x in h])) for h in halves]
+        chunks = [batch[i : i + CHUNK] for i in range(0, len(batch), CHUNK)]  # so short pairs are padded little
+        logits = [head([x.message for x in c], [x.text for x in c], torch.tensor([x.first for x in c])) for c in chunks]
         both = torch.cat(logits)
         return {
             "answers": _entropy(both[:, ANSWERS], [x.answers for x in batch]),

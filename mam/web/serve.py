@@ -33,4 +33,6 @@ def launch(desk: Desk, port: int | None, browser: bool = False, quiet: bool = Fa
 
 
 def serve(desk: Desk, port: int, browser: bool) -> None:
-    launch(desk, port, browser).block_thread()
+    blocks = launch(desk, port, browser, quiet=True)
+    print(f"mam is at {blocks.local_url} (stop it with Ctrl-C)", flush=True)
+    blocks.block_thread()
