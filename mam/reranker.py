@@ -41,28 +41,29 @@ class Judgement:
 
 
 class Reranker(nn.Module):
-    """Pair encoder, linear head and a share of the first look's score: log-odds (pairs, 2) of ANSWERS and WHO."""
+    """Pair encoder and linear head: log-odds (pairs, 2) of ANSWERS and WHO.
+
+    `first_look` is the share of the first look's score in the log-odds of answering. It is fitted afterwards, on
+    held-out pairs: with that score at hand, the encoder would learn little else.
+    """
 
     def __init__(self, encoder: Encoder):
         super().__init__()
         self.encoder = encoder
         self.out = nn.Linear(encoder.width, 2)
-        self.first_look = nn.Parameter(torch.tensor(0.5))
-        nn.init.zeros_(self.out.weight)  # begins as the first look alone and learns where that is wrong
+        self.first_look = nn.Parameter(torch.tensor(0.5), requires_grad=False)
 
-    def forward(self, messages: Sequence[str], slots: Sequence[str], first: Tensor) -> Tensor:
-        """`first`: (pairs,) what the first look found, log-odds against its null → (pairs, 2) log-odds."""
-        return self._head(self.encoder(messages, slots), first)
-
-    def _head(self, vectors: Tensor, first: Tensor) -> Tensor:
-        own = self.out(vectors)
-        return torch.stack([own[:, ANSWERS] + self.first_look * first.to(own), own[:, WHO]], dim=1)
+    def forward(self, messages: Sequence[str], slots: Sequence[str]) -> Tensor:
+        """What message and slot say by themselves, without the first look: (pairs, 2) log-odds."""
+        return self.out(self.encoder(messages, slots))
 
     @torch.inference_mode()
     def odds(self, messages: Sequence[str], slots: Sequence[str], first: Sequence[float]) -> np.ndarray:
-        """The same for any number of pairs: (pairs, 2) float32."""
+        """With the first look's scores (pairs,), log-odds against its null: (pairs, 2) float32, for any number."""
         vectors = torch.from_numpy(self.encoder.encode(messages, slots)).to(self.out.weight.device)
-        return self._head(vectors, torch.tensor(list(first))).float().cpu().numpy()
+        odds = self.out(vectors).float().cpu().numpy()
+        odds[:, ANSWERS] += float(self.first_look) * np.asarray(first, dtype=np.float32)
+        return odds
 
     def judge(self, found: Sequence[Found]) -> list[Judgement]:
         """Look at the slots of each message; where one of them says who is meant, look again knowing that."""

@@ -1,15 +1,15 @@
 """Training of an integrator: prefix and adapters of one base, through the frozen base, from the replies it should give.
 
 The reader is trained already and weighs the slots as it does in use, so the integrator learns with the weights it
-will get, mistakes included: where it is misled, the right reply is to say that this was not told. It gets no other
-lessons in abstaining: whether a slot answers is for the reader to judge, a small base that is asked to judge as well
-learns to abstain from what it does not understand. Loss: mean cross-entropy of the reply's tokens, nats.
+will get, mistakes included: where the reader is misled or unsure and nothing answers, the right reply is to say that
+this was not told. It gets no other lessons in abstaining: a small base that is asked to judge everything learns to
+abstain from what it does not understand. Loss: mean cross-entropy of the reply's tokens, nats.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from random import Random
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from mam.index import SlotIndex
 from mam.integrator import Integrator, render
 from mam.model import MemoryModel
-from mam.reader import ABSTAIN, READ
+from mam.reader import ABSTAIN
 from mam.train.batch import Example, answer_logits
 from mam.train.data import Asked, Passage, Scene, passage_scene, scene
 from mam.train.loop import Part
@@ -31,6 +31,7 @@ REUSED = 4  # questions asked of a scene before the next one is made
 K = 8
 HISTORY = 0.3  # share of examples with an exchange of small talk before the question
 LIGHTEST = 0.01  # as Thresholds.given
+UNSURE = 0.1  # 1 - null weight from which a question that nothing answers is worth a lesson
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class Examples:
             pool,
             split,
         )
-        self.life = lru_cache(maxsize=8)(lambda seed: self._indexed(scene(seed, split)))
-        self.passages = lru_cache(maxsize=8)(lambda seed: self._indexed(passage_scene(seed, pool)))
+        self.life = lru_cache(maxsize=8)(lambda seed: self.indexed(scene(seed, split)))
+        self.passages = lru_cache(maxsize=8)(lambda seed: self.indexed(passage_scene(seed, pool)))
 
     def batch(self, step: int) -> list[Trial]:
         random = Random(f"integrator {self.split} {step}")
@@ -69,16 +70,16 @@ class Examples:
             trials += [self._from(random, *self.passages(seed)) for seed in seeds]
         return trials
 
-    def _indexed(self, s: Scene) -> tuple[Scene, SlotIndex, np.ndarray]:
+    def indexed(self, s: Scene) -> tuple[Scene, SlotIndex, np.ndarray]:
         index = SlotIndex(self.memory.dim)
         index.add(s.slots, self.memory.keys(self.memory.encode([x.text for x in s.slots])))
         return s, index, self.memory.encode([a.text for a in s.asked])
 
     def _from(self, random: Random, s: Scene, index: SlotIndex, hidden: np.ndarray) -> Trial:
-        """One question of the scene, weighed by the reader; what nothing answers only where the reader is misled."""
+        """One question of the scene, weighed by the reader; what nothing answers only where it is not sure of that."""
         i = random.randrange(len(s.asked))
         reading = self.memory.read(s.asked[i].text, hidden[i], index, K, s.now)
-        if not s.asked[i].rows and reading.decision != READ:
+        if not s.asked[i].rows and 1 - reading.null_weight < UNSURE:
             i = random.choice([j for j, a in enumerate(s.asked) if a.rows])
             reading = self.memory.read(s.asked[i].text, hidden[i], index, K, s.now)
         weights = {int(r.slot.id): r.weight for r in reading.reads if r.weight >= LIGHTEST}
@@ -87,9 +88,9 @@ class Examples:
                 weights[row] = random.uniform(0.1, 0.6)
         rows = list(weights)
         random.shuffle(rows)  # the order of the blocks tells nothing
-        return self._trial(random, s, s.asked[i], rows, weights)
+        return self.trial(random, s, s.asked[i], rows, weights)
 
-    def _trial(
+    def trial(
         self,
         random: Random,
         s: Scene,
@@ -152,6 +153,55 @@ def part(
 def _loss(integrator: Integrator, batch: Sequence[Trial]) -> Tensor:
     logits, targets = answer_logits(integrator, [t.example for t in batch])
     return F.cross_entropy(logits, targets)
+
+
+@torch.no_grad()
+def tune_read(memory: MemoryModel, integrator: Integrator, scenes: Sequence[Scene], size: int = 16) -> float:
+    """The reader's threshold, given what this base makes of doubtful reads: it abstains from some of them itself.
+
+    Best is the threshold whose worse promise is kept best: questions about one fact answered, unknown ones refused.
+    Answers are judged as in `validate`; a reply is an abstention if it would begin as one.
+    """
+    examples, begins = Examples(memory, integrator, [], "val"), 2  # tokens that give an abstention away
+    held, known, right, trials = [], [], [], []
+    for s in scenes:
+        _, index, hidden = examples.indexed(s)
+        for asked, vector in zip(s.asked, hidden, strict=True):
+            if asked.type not in ("single", "date", "unknown"):
+                continue
+            reading = memory.read(asked.text, vector, index, K, s.now)
+            held.append(1 - reading.null_weight)
+            known.append(bool(asked.rows))
+            weights = {int(r.slot.id): r.weight for r in reading.reads if r.weight >= LIGHTEST}
+            if not weights:
+                right.append(not asked.rows)
+                continue
+            refusal = examples.trial(Random(0), s, replace(asked, rows=(), values=()), list(weights), weights)
+            reply = examples.trial(Random(0), s, asked, list(weights), weights)
+            trials.append((len(right), refusal, reply))
+            right.append(False)
+    for start in range(0, len(trials), size):
+        part = trials[start : start + size]
+        refused = [all(ok[:begins]) for ok in _right(integrator, [refusal for _, refusal, _ in part])]
+        told = [
+            all(o for o, marked in zip(ok, reply.marked, strict=True) if marked)
+            for ok, (_, _, reply) in zip(_right(integrator, [reply for _, _, reply in part]), part, strict=True)
+        ]
+        for (i, _, _), no, yes in zip(part, refused, told, strict=True):
+            right[i] = yes and not no if known[i] else no
+    held, known, right = map(np.array, (held, known, right))
+
+    def promises(threshold: float) -> float:
+        answered = np.mean((held >= threshold)[known] & right[known])
+        return min(answered, np.mean((held < threshold)[~known] | right[~known]))
+
+    return round(float(max(np.linspace(0.05, 0.95, 37), key=promises)), 3)
+
+
+def _right(integrator: Integrator, trials: Sequence[Trial]) -> list[list[bool]]:
+    """For each trial, which tokens of its answer the base would say, given those before."""
+    logits, targets = answer_logits(integrator, [t.example for t in trials])
+    return [part.tolist() for part in (logits.argmax(-1) == targets).split([len(t.marked) for t in trials])]
 
 
 @torch.no_grad()

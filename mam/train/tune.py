@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
 
 from mam.index import SlotIndex
 from mam.lives import life
 from mam.model import MemoryModel
+from mam.reranker import ANSWERS, Reranker
 from mam.train.data import Scene
+from mam.train.reranker import Case, cases
 
 GRID = np.linspace(0.05, 0.95, 37)
 HARM = 0.01  # share of ordinary messages that may be taken for a question to the memory
@@ -27,8 +31,30 @@ def tune_gate(model: MemoryModel, scenes: Sequence[Scene]) -> dict:
     return {"gate_threshold": _number(max(GRID, key=lambda t: _f1(gate >= t, keep)))}
 
 
+def calibrate(head: Reranker, held_out: Sequence[Case]) -> None:
+    """Joins the two looks by logistic regression on held-out pairs: scale, shift and the first look's share.
+
+    On held-out ones, because the first look knows the kinds of fact that it was trained on: its scores for those it
+    has never met are lower, and weights fitted on the others would be too light in use.
+    """
+    found = [case.found for case in held_out]
+    message = [f.message for f in found for _ in f.texts]
+    first = np.concatenate([f.first for f in found])
+    own = head.odds(message, [text for f in found for text in f.texts], 0 * first)[:, ANSWERS]
+    right = np.concatenate([case.right for case in held_out])
+    known = ~np.concatenate([np.full(len(case.right), case.needs_who) for case in held_out])
+    fit = LogisticRegression(C=1e6).fit(np.stack([own, first], axis=1)[known], right[known])
+    scale, share = fit.coef_[0].tolist()
+    with torch.no_grad():
+        head.out.weight[ANSWERS] *= scale
+        head.out.bias[ANSWERS] = head.out.bias[ANSWERS] * scale + float(fit.intercept_[0])
+        head.first_look.fill_(share)
+
+
 def tune_reading(model: MemoryModel, scenes: Sequence[Scene], k: int = 8) -> dict:
-    """`asked` so that ordinary messages stay ordinary; then `read` with the most right turns among what is asked."""
+    """Calibrates the second look; then `asked` so that ordinary messages stay ordinary, and `read` so that answering
+    and abstaining are right equally often."""
+    calibrate(model.reranker, [case for s in scenes for case in cases(model, s)])
     held, asked, answerable, personal = [], [], [], []
     for s in scenes:
         index = SlotIndex(model.dim)
@@ -43,8 +69,8 @@ def tune_reading(model: MemoryModel, scenes: Sequence[Scene], k: int = 8) -> dic
     held, asked, answerable, personal = map(np.array, (held, asked, answerable, personal))
     ask = next((t for t in GRID if np.mean(asked[~personal] >= t) <= HARM), GRID[-1])
     found, missed = answerable[personal], held[personal]
-    # a question that is not answered and one that is answered wrongly weigh the same
-    read = max(GRID, key=lambda t: np.mean(missed[found] >= t) + np.mean(missed[~found] < t))
+    # both sides are promised alike: what was told is found, and what was not is not made up
+    read = max(GRID, key=lambda t: min(np.mean(missed[found] >= t), np.mean(missed[~found] < t)))
     return {"reading": replace(model.settings.reading, read=_number(read), asked=_number(ask))}
 
 
