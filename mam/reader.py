@@ -5,7 +5,8 @@ It looks twice. The first look scores every active slot, exactly, by a sum of pa
     score = meaning · cos(query, key) + words · overlap + recency · age + speaker · same      (trained weights)
 
 The second look (`reranker`) reads message and slot together for the best k and corrects that to the log-odds that the
-slot helps to answer; null, "nothing here helps", has log-odds 0:
+slot helps to answer, where somebody is named with the slot that says who is meant in mind; null, "nothing here helps",
+has log-odds 0:
 
     weights of the best k and of null = softmax                                               (Σ w + w_null = 1)
 

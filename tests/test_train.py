@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from random import Random
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import byte_tokenizer, tiny_config
@@ -14,9 +17,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from mam import base as bases
 from mam.errors import InputError, WeightsError
 from mam.model import MemoryModel
+from mam.reranker import Found, Reranker
 from mam.train import cli, loop
-from mam.train.data import scene
+from mam.train.data import revoiced, scene
 from mam.train.loop import Part, Schedule, train
+from mam.train.reranker import Case, pairs
+from mam.train.tune import calibrate
+from mam.values import Candidate
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +162,45 @@ def test_scenes_are_reproducible_and_label_what_is_asked():
         assert bool(asked.rows) == (asked.type != "unknown")
         told = " ".join(one.slots[row].text.lower() for row in asked.rows)
         assert all(value.lower() in told for value in asked.values)
+
+
+def test_the_two_looks_are_joined_as_held_out_pairs_say():
+    """The fit finds the scale, shift and share that made the labels."""
+    draw = np.random.default_rng(0)
+    own, first = draw.normal(size=(2, 4000))
+    right = draw.random(4000) < 1 / (1 + np.exp(-(2 * own + 0.5 * first - 1)))
+    head = Reranker(SimpleNamespace(width=1))
+    with torch.no_grad():
+        head.out.weight.fill_(1.0)
+        head.out.bias.fill_(0.0)
+    head.encoder.encode = lambda messages, slots: np.array([[float(s)] for s in slots], np.float32)
+    made = [
+        Case(Found("?", [str(x)], [float(y)]), (bool(z),), None, False, True)
+        for x, y, z in zip(own, first, right, strict=True)
+    ]
+    calibrate(head, made)
+    assert head.out.weight[0].item() == pytest.approx(2, abs=0.2)
+    assert head.out.bias[0].item() == pytest.approx(-1, abs=0.2)
+    assert head.first_look.item() == pytest.approx(0.5, abs=0.2)
+    assert head.out.weight[1].item() == 1.0  # who is meant is another question
+
+
+def test_pairs_of_a_message_that_names_somebody():
+    """The slot that says who is meant is learned as such, and what it leads to only with it beside the message."""
+    texts = ["Ngozi is my sister.", "My sister lives in Oslo.", "I live in Rome."]
+    found = Found("Where does Ngozi live?", texts, [0, 0, 0])
+    made = pairs(Case(found, (False, True, False), 0, True, True), Random(0))
+    named = "Where does Ngozi live? (Ngozi is my sister.)"
+    labels = {(p.message, p.text): (p.answers, p.who) for p in made}
+    assert labels[found.message, "Ngozi is my sister."] == (False, True)
+    assert labels[found.message, "My sister lives in Oslo."] == (None, False)
+    assert labels[named, "My sister lives in Oslo."] == (True, None)
+    assert labels[named, "I live in Rome."] == (False, None)
+
+
+def test_facts_in_other_mouths():
+    fact = Candidate("I live in Oslo.", "I live in Oslo.", speaker="user")
+    heard = [revoiced(Random(i), fact, True) for i in range(400)]
+    assert all(keep == (c.speaker != "assistant") for c, keep in heard)
+    assert 0.7 < np.mean([c.speaker == "user" for c, _ in heard]) < 0.8
+    assert revoiced(Random(1), replace(fact, speaker="assistant"), False)[1] is False
