@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,6 +40,29 @@ def without(engine: Engine, turn: Turn, slot_ids: set[str]) -> tuple[str, list[f
         divergence = _divergence(_log_chances(engine, prompt, reply, whole), _log_chances(engine, prompt, reply, part))
         ids = list(base.generate(prompt, max_tokens=turn.tokens, memory=part))
     return base.decode(ids), divergence
+
+
+def influence(engine: Engine, turn: Turn) -> np.ndarray:
+    """What each slot did to each token of the reply: (tokens, given slots) float32, KL(with ‖ without it) in nats.
+
+    Columns are in the order of `attribution`; no columns when nothing was read. One teacher-forced pass per slot.
+    """
+    base = engine.base
+    prompt = base.tokenizer(prompt_text(turn), add_special_tokens=False)["input_ids"]
+    reply = base.tokenizer(turn.reply, add_special_tokens=False)["input_ids"]
+    given = [] if turn.abstained else [read for read in turn.reads if read.given and read.weight > 0]
+    found = np.zeros((len(reply), len(given)), dtype=np.float32)
+    if not given or not reply:
+        return found
+    with engine.lock:
+        whole = engine.integrator.prepare(given)
+        fits = reply[: base.context - whole.start - len(prompt)]
+        chances = _log_chances(engine, prompt, fits, whole)
+        for column, read in enumerate(given):
+            left = [other for other in given if other is not read]
+            part = engine.integrator.prepare(left) if left else None
+            found[: len(fits), column] = _divergence(chances, _log_chances(engine, prompt, fits, part))
+    return found
 
 
 def _log_chances(engine: Engine, prompt: Sequence[int], reply: Sequence[int], memory: Prepared | None) -> Tensor:

@@ -38,6 +38,7 @@ from mam.errors import InputError, WeightsError
 from mam.gate import Gate, surface
 from mam.index import SlotIndex
 from mam.integrator import Integrator, IntegratorConfig
+from mam.packed import pack
 from mam.reader import Reader, Reading, Thresholds
 from mam.relation import Relation, RelationHead
 from mam.reranker import Reranker
@@ -198,6 +199,7 @@ class MemoryModel(nn.Module):
             model.part(part).eval().requires_grad_(False)
             encoder = model.encoder if part == "memory" else model.part(part).encoder
             encoder.fold()
+            pack(encoder.network)
         model.folder, model.fingerprint = folder, _fingerprint(folder)
         return model
 

@@ -31,6 +31,7 @@ REUSED = 4  # questions asked of a scene before the next one is made
 K = 8
 HISTORY = 0.3  # share of examples with an exchange of small talk before the question
 LIGHTEST = 0.01  # as Thresholds.given
+HARM = 0.01  # share of ordinary messages that may read something
 UNSURE = 0.1  # 1 - null weight from which a question that nothing answers is worth a lesson
 
 
@@ -159,13 +160,16 @@ def _loss(integrator: Integrator, batch: Sequence[Trial]) -> Tensor:
 def tune_read(memory: MemoryModel, integrator: Integrator, scenes: Sequence[Scene], size: int = 16) -> float:
     """The reader's threshold, given what this base makes of doubtful reads: it abstains from some of them itself.
 
-    Best is the threshold whose worse promise is kept best: questions about one fact answered, unknown ones refused.
-    Answers are judged as in `validate`; a reply is an abstention if it would begin as one.
+    Best is the threshold whose worse promise is kept best: questions about one fact answered, unknown ones refused;
+    among those that leave 99 of 100 ordinary messages alone. Answers are judged as in `validate`; a reply is an
+    abstention if it would begin as one.
     """
     examples, begins = Examples(memory, integrator, [], "val"), 2  # tokens that give an abstention away
-    held, known, right, trials = [], [], [], []
+    held, known, right, trials, idle = [], [], [], [], []
     for s in scenes:
         _, index, hidden = examples.indexed(s)
+        for text, vector in zip(s.idle, memory.encode(s.idle), strict=True):
+            idle.append(1 - memory.read(text, vector, index, K, s.now).null_weight)
         for asked, vector in zip(s.asked, hidden, strict=True):
             if asked.type not in ("single", "date", "unknown"):
                 continue
@@ -195,7 +199,9 @@ def tune_read(memory: MemoryModel, integrator: Integrator, scenes: Sequence[Scen
         answered = np.mean((held >= threshold)[known] & right[known])
         return min(answered, np.mean((held < threshold)[~known] | right[~known]))
 
-    return round(float(max(np.linspace(0.05, 0.95, 37), key=promises)), 3)
+    grid = np.linspace(0.05, 0.95, 37)
+    harmless = [t for t in grid if np.mean(np.array(idle) >= t) <= HARM] or [grid[-1]]
+    return round(float(max(harmless, key=promises)), 3)
 
 
 def _right(integrator: Integrator, trials: Sequence[Trial]) -> list[list[bool]]:
