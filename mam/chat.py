@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 
 from mam.candidates import split
 from mam.decode import text_stream
+from mam.errors import InputError
 from mam.prompt import compose, described
 from mam.reader import ABSTAIN, ABSTAINS
 from mam.store import new_id
-from mam.values import ASSISTANT, USER, Candidate, Event, Read, Session, Turn, Write
+from mam.values import ASSISTANT, USER, Archived, Candidate, Event, Read, Session, Turn, Write
 
 if TYPE_CHECKING:
     from mam.space import Space
@@ -44,17 +45,20 @@ class Chat:
     """One session of a space."""
 
     def __init__(self, space: Space, session: Session):
-        self.space, self.id = space, session.id
+        self.space, self.id, self.temporary = space, session.id, session.temporary
+        self._title, self._said = session.title, []  # of a temporary session, which is nowhere else
 
     @property
     def title(self) -> str:
-        return self.space.store.session(self.id).title
+        return self._title if self.temporary else self.space.store.session(self.id).title
 
     def rename(self, title: str) -> None:
+        if self.temporary:
+            raise InputError("A temporary conversation is not kept, so it needs no name.")
         self.space.store.rename_session(self.id, title)
 
     def turns(self) -> list[Turn]:
-        return self.space.turns(self.id)
+        return list(self._said) if self.temporary else self.space.turns(self.id)
 
     def send(self, text: str, **options) -> Turn:
         """Say something and wait for the whole turn; options as in `stream`."""
@@ -94,9 +98,21 @@ class Chat:
         with self.space.engine.lock:
             candidates = _candidates(text, speaker, at, self._before())
             hidden = self.space.encoded(_texts(candidates))
-            writes, rejected = self.space.write(turn, candidates, hidden)
-            self.space.store.save_turn(replace(turn, writes=writes, rejected=rejected))
+            writes, rejected, archived = self._write(turn, candidates, hidden)
+            self._save(replace(turn, writes=writes, rejected=rejected, archived=archived))
         return writes, rejected
+
+    def _write(self, turn: Turn, candidates: Sequence[Candidate], hidden: dict) -> tuple[tuple, tuple, tuple]:
+        """(writes, rejected, archived), as `Space.write`; a temporary session only judges."""
+        if self.temporary:
+            return (), self.space.judged(candidates, hidden, "this conversation is temporary"), ()
+        return self.space.write(turn, candidates, hidden)
+
+    def _save(self, turn: Turn, finished: bool = False) -> None:
+        if self.temporary:
+            self._said.append(turn)
+        else:
+            self.space.store.save_turn(turn, finished=finished)
 
     def _stream(self, text: str, k: int, manner: Manner, stop: threading.Event) -> Iterator[Event]:
         space, engine, watch = self.space, self.space.engine, Stopwatch()
@@ -120,7 +136,7 @@ class Chat:
             if first := next(pieces, ""):  # nobody waits for gate and disk before the first word
                 yield Event("token", first)
         finally:  # what was said is remembered, also when nobody listens to the reply any more
-            reply.writes, reply.rejected = space.write(turn, candidates, hidden)
+            reply.writes, reply.rejected, reply.archived = self._write(turn, candidates, hidden)
             watch.lap("write")
         try:
             yield Event("write", reply.writes)
@@ -128,10 +144,12 @@ class Chat:
                 yield Event("token", piece)
         finally:
             turn = reply.finished()
-            space.store.save_turn(turn)
+            self._save(turn, finished=True)
         yield Event("turn", turn)
 
     def _before(self) -> list[Turn]:
+        if self.temporary:
+            return self._said[-TURNS_BACK:]
         return self.space.store.turns(self.id, last=TURNS_BACK)
 
 
@@ -152,6 +170,7 @@ class Reply:
         self.reads = turn.reads
         self.writes: tuple[Write, ...] = ()
         self.rejected: tuple[Candidate, ...] = ()
+        self.archived: tuple[Archived, ...] = ()
         self.ids: list[int] = []
         self.text = ""
         self.complete = False
@@ -190,6 +209,7 @@ class Reply:
             reads=self.reads,
             writes=self.writes,
             rejected=self.rejected,
+            archived=self.archived,
             abstained=self.turn.abstained or bool(self._given()) and self.text.startswith(ABSTAIN),
             stopped=not self.complete,
             given=self.given,

@@ -159,7 +159,7 @@ def _purge(options: argparse.Namespace) -> None:
     done = m.purge(_find(m, options.id))
     print(
         f"Purged: {len(done.slots)} memories with {done.versions} versions, quoted in {done.turns} turns. "
-        f"Searched afterwards, without a trace: {', '.join(done.files)}."
+        f"Searched afterwards, without a trace: {', '.join(place.name for place in done.searched)}."
     )
 
 

@@ -107,6 +107,15 @@ class SlotIndex:
         """Cosine of `key` (dim,) with every row: (rows,) float32. Dead rows give 0."""
         return self._keys[: len(self.slots)] @ torch.from_numpy(np.asarray(key, dtype=np.float32))
 
+    def similarities(self, ids: Sequence[str]) -> np.ndarray:
+        """Cosine of slots with every row: (ids, rows) float32; -1 with themselves and with dead rows."""
+        at = torch.tensor([self._row[id] for id in ids], dtype=torch.long)
+        rows = self._keys[: len(self.slots)]
+        similar = (rows[at] @ rows.T).numpy()
+        similar[:, ~self._alive[: len(self.slots)]] = -1
+        similar[np.arange(len(ids)), at.numpy()] = -1
+        return similar
+
     @property
     def alive(self) -> torch.Tensor:
         """(rows,) bool."""

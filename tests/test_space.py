@@ -406,7 +406,8 @@ def test_documents_become_slots(m, tmp_path):
     ]  # fmt: skip
     assert {slot.speaker for slot in slots} == {"notes.md"} and m.slots() == slots
     for name, content, said in (
-        ("a.pdf", b"", "no text"),
+        ("a.docx", b"", "no text"),
+        ("a.pdf", b"", "no PDF"),
         ("b.txt", b"\xff\xfe", "UTF-8"),
         ("c.txt", None, "cannot be read"),
     ):
