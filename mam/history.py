@@ -20,7 +20,14 @@ from mam.values import DELETED, Slot, Version
 _STATED = ("version", "text", "state", "when", "superseded_by", "tags", "pinned")  # what a version says of its slot
 
 
-def as_of(connection: sa.Connection, moment: datetime | int, state: str | None) -> list[Slot]:
+def as_of(
+    connection: sa.Connection,
+    moment: datetime | int,
+    state: str | None,
+    newest_first: bool = False,
+    limit: int | None = None,
+    offset: int = 0,
+) -> list[Slot]:
     """The slots as they were at a time, or at a data version, in the order they were told; purged ones are gone.
 
     Raises InputError for a version that is still to come or older than what was kept of versions.
@@ -35,11 +42,11 @@ def as_of(connection: sa.Connection, moment: datetime | int, state: str | None) 
     last = sa.select(sa.func.max(versions.c.seq)).where(before).group_by(versions.c.slot)
     then = [versions.c[name].label(f"then_{name}") for name in _STATED]
     query = sa.select(slots, *then).join(versions, versions.c.slot == slots.c.id)
-    query = query.where(versions.c.seq.in_(last)).order_by(slots.c.seq)
+    query = query.where(versions.c.seq.in_(last)).order_by(slots.c.seq.desc() if newest_first else slots.c.seq)
     if state is not None:
         query = query.where(versions.c.state == state)
     found = []
-    for row in connection.execute(query):
+    for row in connection.execute(query.limit(limit).offset(offset)):
         stated = {name: getattr(row, f"then_{name}") for name in _STATED}
         stated["tags"] = rows.tags_value(stated["tags"])
         found.append(replace(rows.slot_value(row), **stated))

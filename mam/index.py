@@ -11,6 +11,7 @@ import re
 from array import array
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 
 import numpy as np
 import Stemmer
@@ -42,10 +43,17 @@ _stemmer = Stemmer.Stemmer("english")
 _stop_words = (ENGLISH_STOP_WORDS - KEPT_STOP_WORDS) | {"s", "t", "ll", "ve", "m", "d"}
 
 
+_words = re.compile(r"[^\W_]+")
+
+
 def words(text: str) -> set[str]:
     """The stems of the words that carry meaning."""
-    found = re.findall(r"[^\W_]+", text.lower())
-    return set(_stemmer.stemWords([w for w in found if w not in _stop_words]))
+    return {stem for word in _words.findall(text.lower()) if (stem := _stem(word))}
+
+
+@lru_cache(maxsize=1 << 16)  # opening a large memory sees the same words again and again
+def _stem(word: str) -> str:
+    return "" if word in _stop_words else _stemmer.stemWord(word)
 
 
 class SlotIndex:
@@ -80,16 +88,16 @@ class SlotIndex:
             self.remove(slot.id)
         first = len(self.slots)
         self._reserve(first + len(slots))
-        self._keys[first : first + len(slots)] = torch.from_numpy(
-            np.asarray(keys, dtype=np.float32).reshape(-1, self.dim)
-        )
+        self._keys.numpy()[first : first + len(slots)] = np.asarray(keys, dtype=np.float32).reshape(-1, self.dim)
         for row, slot in enumerate(slots, start=first):
             self.slots.append(slot)
             self._row[slot.id] = row
             self._told[row] = slot.told.timestamp()
             self._alive[row] = True
             for word in words(slot.text):
-                self._postings.setdefault(word, array("l")).append(row)
+                if (hits := self._postings.get(word)) is None:
+                    hits = self._postings[word] = array("l")
+                hits.append(row)
             self._speakers.setdefault(slot.speaker.lower(), array("l")).append(row)
 
     def remove(self, id: str) -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -24,77 +25,97 @@ from mam.errors import StoreError
 from mam.values import Searched
 
 ENCODINGS = ("utf-8", "utf-16", "utf-32", "JSON", "HTML", "latin-1")
-UNFINISHED = "unfinished purge"  # in the table of settings, from a purge's commit until its overwriting is done
 SHORTEST = 6  # bytes; shorter texts stand in any file by chance
 PIECE, STRIDE = 8, 4  # bytes: any 11 bytes of a text hold one of its pieces
 TABLE_LEAF = 0x0D  # first byte of a page that holds rows
 
 
-def clear(database: Database, erased: Erased) -> tuple[list[Searched], tuple[str, ...]]:
-    """Overwrite what the files of this user still hold; (where was searched, in which encodings).
+@contextmanager
+def clearing(database: Database) -> Iterator[Callable[[Erased], tuple[list[Searched], tuple[str, ...]]]]:
+    """Around a purge; the yielded function overwrites and searches once its transaction is committed.
 
-    Files of other users are left alone and not looked into. Raises StoreError when a copy is left, because another
-    program holds it, or because it is in a file that this program did not write.
+    If this program dies between the two, a mark beside the file makes the next one that opens it finish the work.
     """
     if database.shared:
-        return _clear_server(database, erased), ("text",)
-    exchange.scrub(database.folder, database.user, [*erased.slots, *erased.sessions], eraser(erased.texts))
-    sure = [text for text in erased.texts - erased.living if len(text.encode("utf-8", "surrogatepass")) >= SHORTEST]
-    wanted = sorted(set().union(*map(patterns, sure)) | set(erased.vectors))
-    truncated = database.truncate_log()
-    thorough = len(sure) < len(erased.texts) or len(erased.slots) > 100  # not to be found, or too many to look for
-    if thorough or _is_dirty(database, wanted):
-        database.maintain("VACUUM")
-    truncated = truncated and _finished(database)
-    searched, found = search(own_files(database), database.folder, wanted)
-    if found or not truncated:
-        with database.atomic() as tx:
-            tx.note(UNFINISHED, "1")
-        ours = [name for name in found if name.startswith(database.file.name)]
-        if found and not ours:
-            raise StoreError(f"The memory is purged, but {found[0]} holds a copy; delete that file.")
-        raise StoreError(
-            f"The memory is purged, but {(ours or [database.file.name])[0]} still holds a copy while another program "
-            "has it open; close that program: the copy goes when this memory is next opened."
-        )
-    return searched, ENCODINGS
+        yield lambda erased: (_clear_server(database, erased), ("text",))
+        return
+    mark = _mark(database)
+    existed = mark.exists()
+    committed = False
+
+    def clear(erased: Erased) -> tuple[list[Searched], tuple[str, ...]]:
+        nonlocal committed
+        committed = True
+        searched = _clear_files(database, erased)
+        mark.unlink(missing_ok=True)
+        return searched, ENCODINGS
+
+    try:
+        mark.touch()
+        yield clear
+    except OSError as error:
+        raise StoreError(f"{database.place} could not be searched ({error}); purge again.") from error
+    finally:
+        if not (committed or existed):  # nothing was purged
+            mark.unlink(missing_ok=True)
 
 
 def finish(database: Database) -> None:
     """Overwrite what a purge that was killed, or in whose way another program was, left in the file."""
-    if database.shared:
+    if database.shared or not _mark(database).exists():
         return
-    with database.reading() as connection:
-        if connection.scalar(sa.select(schema.meta.c.value).where(schema.meta.c.name == UNFINISHED)) != "1":
-            return
     try:
         database.maintain("VACUUM")
-        _finished(database)
+        if database.truncate_log():
+            _mark(database).unlink(missing_ok=True)
     except StoreError:
         return  # the other program is still there: tried again when it is next opened, or with the next purge
 
 
-def _finished(database: Database) -> bool:
-    if not database.truncate_log():
-        return False
-    with database.atomic() as tx:
-        tx.note(UNFINISHED, "")
-    return database.truncate_log()
+def _mark(database: Database) -> Path:
+    return database.file.with_name(f"{database.file.name}-purging")
+
+
+def _clear_files(database: Database, erased: Erased) -> list[Searched]:
+    """Overwrite what the files of this user still hold; returns what was searched.
+
+    Files of other users are left alone and not looked into. Raises StoreError when a copy is left, because another
+    program holds it, or because it is in a file that this program did not write.
+    """
+    exchange.scrub(database.folder, database.user, [*erased.slots, *erased.sessions], eraser(erased.texts))
+    sure = [text for text in erased.texts - erased.living if len(text.encode("utf-8", "surrogatepass")) >= SHORTEST]
+    wanted = sorted(set().union(*map(patterns, sure)) | set(erased.vectors))
+    truncated = database.truncate_log()
+    # some texts cannot be looked for, as they are short or part of others; and some purges are too large to look first
+    thorough = len(sure) < len(erased.texts) or len(erased.slots) > 100
+    if not thorough:
+        searched, found = search(own_files(database), database.folder, wanted)
+        thorough = database.file.name in found or has_remnants(database.file, wanted)
+    if thorough:
+        database.maintain("VACUUM")
+        truncated = database.truncate_log()
+        searched, found = search(own_files(database), database.folder, wanted)
+    ours = [name for name in found if name.startswith(database.file.name)]
+    if found and not ours:
+        raise StoreError(f"The memory is purged, but {found[0]} holds a copy; delete that file.")
+    if found or not truncated:
+        raise StoreError(
+            f"The memory is purged, but {(ours or [database.file.name])[0]} may hold a copy while another program is "
+            "reading it; close that program: the copy goes when this memory is next opened."
+        )
+    return searched
 
 
 def own_files(database: Database) -> list[Path]:
-    """Every file under the data folder but those of other users."""
-    return [file for file in sorted(database.folder.rglob("*")) if file.is_file() and _is_own(file, database)]
+    """Every file under the data folder but those of other users, and but the mark of the purge itself."""
+    found = sorted(database.folder.rglob("*"))
+    return [file for file in found if file.is_file() and file != _mark(database) and _is_own(file, database)]
 
 
 def _is_own(file: Path, database: Database) -> bool:
     if file.name.startswith("memory-") and ".db" in file.name:
         return file.name.startswith(database.file.name)
     return exchange.owner(file) in (None, database.user)
-
-
-def _is_dirty(database: Database, wanted: Sequence[bytes]) -> bool:
-    return bool(search([database.file], database.folder, wanted)[1]) or has_remnants(database.file, wanted)
 
 
 def _clear_server(database: Database, erased: Erased) -> list[Searched]:

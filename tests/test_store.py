@@ -48,7 +48,7 @@ def test_slots_come_back_as_they_were(store):
     slot = a_slot(span=(3, 20), score=0.93, when="2026-11-27")
     store.add_slot(slot, np.arange(4), "f1")
     assert store.slots() == [slot] == [store.slot(slot.id)]
-    assert store.keys([slot.id], "f1")[slot.id].tolist() == [0, 1, 2, 3]
+    assert np.frombuffer(store.keys([slot.id], "f1")[slot.id], "<f4").tolist() == [0, 1, 2, 3]
     assert store.keys([slot.id], "f2") == {}
 
 
