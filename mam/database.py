@@ -237,7 +237,7 @@ class Database:
             "unable to open": f"{place} cannot be opened; check that its folder exists and may be written.",
             "not a database": f"{place} is damaged or not a memory file; restore it from an export or a backup.",
             "malformed": f"{place} is damaged; restore it from an export or a backup.",
-            "connection failed": f"{place} cannot be reached; check that the server runs and lets you in ({cause}).",
+            "connection to server": f"{place} cannot be reached; check that the server runs and lets you in ({cause}).",
             "row-level security": f"{place} refused the change: these rows are not yours.",
             "permission denied": f"{place} does not let this role in ({cause}); ask who runs the server.",
         }

@@ -1,0 +1,154 @@
+"""On a server the database itself keeps users apart, whatever a program asks for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+
+import numpy as np
+import psycopg
+import pytest
+import servers
+import sqlalchemy as sa
+
+from mam import schema
+from mam.errors import InputError, StoreError
+from mam.store import Store, new_id
+from mam.values import Slot
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+TABLES = ("meta", "sessions", "turns", "slots", "versions", "keys", "removed")
+
+
+def a_slot(text="My dog is called Rex.") -> Slot:
+    return Slot(new_id(), text, text, "user", NOW)
+
+
+@pytest.fixture
+def raw(server):
+    """A connection of the same role that goes past the store."""
+    with psycopg.connect(server.replace("+psycopg", ""), autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def ann(server):
+    store = Store(server, f"ann {new_id()}")
+    store.add_slot(a_slot(), np.ones(2), "f")
+    store.new_session("Monday")
+    yield store
+    store.close()
+
+
+def test_without_a_user_no_row_is_seen(ann, raw):
+    for table in TABLES:
+        assert raw.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
+
+
+def test_as_another_user_no_row_is_seen_changed_or_taken(ann, raw):
+    raw.execute("SELECT set_config('app.user', 'mallory', false)")
+    for table in TABLES:
+        assert raw.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
+        assert raw.execute(f"DELETE FROM {table}").rowcount == 0
+        assert raw.execute(f"UPDATE {table} SET owner = 'mallory'").rowcount == 0
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+        raw.execute("INSERT INTO meta (owner, name, value) VALUES (%s, 'capacity', '1')", (ann.user,))
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):  # not even to find out that it is there
+        slot = ann.slots()[0].id
+        raw.execute("INSERT INTO keys (slot, fingerprint, key) VALUES (%s, 'x', '')", (slot,))
+    assert len(ann.slots()) == 1 and ann.capacity is None
+
+
+def test_a_pooled_connection_belongs_to_nobody_afterwards(ann):
+    with ann.database._engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM slots")).scalar() == 0
+
+
+def test_a_role_that_sees_everything_is_refused(server):
+    superuser = server.replace(servers.ROLE, "postgres", 1)
+    with pytest.raises(StoreError, match="ordinary role"):
+        Store(superuser, "ann")
+
+
+def test_a_user_name_is_a_value_and_never_sql(server, ann):
+    odd = Store(server, "'; DROP TABLE slots; --")
+    assert odd.slots() == [] and len(ann.slots()) == 1
+    odd.close()
+    with pytest.raises(InputError, match="printable"):
+        Store(server, "nul\0byte")
+
+
+def test_what_cannot_be_reached_is_said_in_one_line(tmp_path):
+    with pytest.raises(StoreError, match="cannot be reached") as error:
+        Store(f"postgresql://nobody:secret@/none?host={tmp_path}", "ann")
+    assert len(str(error.value).splitlines()) == 1 and "secret" not in str(error.value)
+    with pytest.raises(InputError, match="no address"):
+        Store("postgresql+nothing://x", "ann")
+
+
+def test_a_newer_database_is_refused(server, raw):
+    Store(server, "ann").close()
+    raw.execute("INSERT INTO migrations VALUES ('9999 from the future', '')")
+    try:
+        with pytest.raises(StoreError, match="newer"):
+            Store(server, "ann")
+    finally:
+        raw.execute("DELETE FROM migrations WHERE name LIKE '9999%'")
+
+
+def test_tables_on_the_server_are_those_in_the_schema(ann, raw):
+    for table in schema.metadata.sorted_tables:
+        query = "SELECT column_name FROM information_schema.columns WHERE table_name = %s"
+        found = {row[0] for row in raw.execute(query, (table.name,))}
+        assert found - {"owner"} == {column.name for column in table.columns}, table.name
+
+
+def test_several_programs_start_on_an_empty_server_at_once(raw, server):
+    admin = server.replace("+psycopg", "").replace(servers.ROLE, "postgres", 1)
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE fresh OWNER {servers.ROLE} ENCODING 'UTF8' TEMPLATE template0")
+    fresh, errors = server.replace(servers.DATABASE, "fresh"), []
+
+    def start(number):
+        try:
+            store = Store(fresh, f"user {number % 2}")
+            store.add_slot(a_slot())
+            store.close()
+        except Exception as error:  # noqa: BLE001 - shown by the assertion below
+            errors.append(error)
+
+    threads = [threading.Thread(target=start, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    store = Store(fresh, "user 0")
+    assert errors == [] and len(store.slots()) == 3
+    store.close()
+
+
+def test_what_was_acknowledged_on_a_server_survives_kill_9(server):
+    script = """
+import sys
+from datetime import UTC, datetime
+from mam.store import Store, new_id
+from mam.values import Slot
+store = Store(sys.argv[1], sys.argv[2])
+while True:
+    with store.atomic():
+        ids = [new_id() for _ in range(3)]
+        for id in ids:
+            store.add_slot(Slot(id, "text of " + id, "said", "user", datetime.now(UTC)))
+    print(*ids, flush=True)
+"""
+    user = new_id()
+    process = subprocess.Popen([sys.executable, "-c", script, server, user], stdout=subprocess.PIPE, text=True)
+    acknowledged = [process.stdout.readline().split() for _ in range(10)]
+    process.kill()
+    acknowledged += [line.split() for line in process.communicate()[0].splitlines()]
+    store = Store(server, user)
+    kept = {slot.id for slot in store.slots()}
+    assert {id for ids in acknowledged for id in ids} <= kept and len(kept) % 3 == 0
+    store.close()
