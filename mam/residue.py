@@ -27,7 +27,7 @@ from mam.values import Searched
 ENCODINGS = ("utf-8", "utf-16", "utf-32", "JSON", "HTML", "latin-1")
 SHORTEST = 6  # bytes; shorter texts stand in any file by chance
 PIECE, STRIDE = 8, 4  # bytes: any 11 bytes of a text hold one of its pieces
-TABLE_LEAF = 0x0D  # first byte of a page that holds rows
+HEADS = {0x02: 12, 0x05: 12, 0x0A: 8, 0x0D: 8}  # bytes before the cell pointers, by the first byte of a tree's page
 
 
 @contextmanager
@@ -186,14 +186,14 @@ def has_remnants(database: Path, wanted: Sequence[bytes]) -> bool:
 
 
 def _unused(content: bytes) -> Iterator[bytes]:
-    """What stands between the cell pointers and the cells of the pages that hold rows."""
+    """What stands between the cell pointers and the cells of a tree's pages; a page may have been of another tree."""
     size = int.from_bytes(content[16:18], "big")
     size = 65536 if size == 1 else size
     for start in range(0, len(content) - size + 1, size or 65536):
         head = start + (100 if start == 0 else 0)
-        if content[head] != TABLE_LEAF:
+        if content[head] not in HEADS:
             continue
-        first = head + 8 + 2 * int.from_bytes(content[head + 3 : head + 5], "big")
+        first = head + HEADS[content[head]] + 2 * int.from_bytes(content[head + 3 : head + 5], "big")
         last = start + (int.from_bytes(content[head + 5 : head + 7], "big") or 65536)
         if left := content[first:last].strip(b"\0"):
             yield left

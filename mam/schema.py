@@ -149,8 +149,9 @@ def _slots_remember_more(connection: Connection) -> None:
         "CREATE INDEX versions_batch ON versions (batch)",
         "CREATE INDEX slots_session ON slots (session)",
         # what the slot is now, its last version was, too; of earlier versions no more than text and state is known
-        "UPDATE versions SET [when] = (SELECT [when] FROM slots WHERE slots.id = versions.slot), superseded_by ="
-        " (SELECT superseded_by FROM slots WHERE slots.id = versions.slot)"
+        "UPDATE versions SET [when] = (SELECT [when] FROM slots WHERE slots.id = versions.slot)"
+        " WHERE text = (SELECT text FROM slots WHERE slots.id = versions.slot)",
+        "UPDATE versions SET superseded_by = (SELECT superseded_by FROM slots WHERE slots.id = versions.slot)"
         " WHERE seq IN (SELECT max(seq) FROM versions GROUP BY slot)",
         # documents were kept with their name as the speaker, and no session
         "UPDATE slots SET document = speaker WHERE session IS NULL AND span_start IS NOT NULL",

@@ -80,6 +80,14 @@ class Space:
     def close(self) -> None:
         self.store.close()
 
+    def set_capacity(self, capacity: int | None) -> tuple[Archived, ...]:
+        """Keep at most so many active slots from now on (None: any number); returns what had to be archived for it."""
+        if capacity == self.store.capacity:
+            return ()
+        with self.writing():
+            self.store.set_capacity(capacity)
+            return self.make_room(set())
+
     # -- sessions -------------------------------------------------------------------------------------------------
 
     def session(self, which: str | None = None, *, temporary: bool = False) -> Chat:

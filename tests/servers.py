@@ -69,7 +69,8 @@ def _installed(folder: Path) -> Iterator[tuple[str, int, str]]:
         capture_output=True,
     )
     options = ["-k", str(folder), "-p", str(port), "-c", "listen_addresses="]
-    server = subprocess.Popen([*before, programs / "postgres", "-D", folder / "data", *options], stderr=subprocess.DEVNULL)
+    command = [*before, programs / "postgres", "-D", folder / "data", *options]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         yield str(folder), port, "postgres"
     finally:

@@ -20,7 +20,7 @@ def run(tmp_path, tiny_folder, monkeypatch, capsys):
     """Runs a command on a space with the rule-based memory; returns (exit code, stdout, stderr)."""
     engine = rule_engine(tiny_folder)
     monkeypatch.setattr(
-        mam, "open", lambda path, base, user, device, memory: Space(Store(tmp_path / "d", user), engine)
+        mam, "open", lambda path, base, user, device, memory, **_: Space(Store(tmp_path / "d", user), engine)
     )
 
     def run_one(*arguments):
@@ -80,7 +80,7 @@ def test_an_ambiguous_id_is_not_guessed(run, monkeypatch):
     monkeypatch.setattr("mam.space.new_id", lambda: next(ids))
     run("add", "one thing")
     run("add", "another thing")
-    assert "2 memories" in run("delete", "abcd")[2]
+    assert "2 ids start" in run("delete", "abcd")[2]
     assert run("delete", "abcd1")[0] == 0
 
 
