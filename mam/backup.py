@@ -5,8 +5,6 @@ Between `store` and `exchange`; knows neither files nor networks. What is here a
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import numpy as np
 import sqlalchemy as sa
 
@@ -15,6 +13,8 @@ from mam.exchange import Exported
 from mam.schema import sessions, turns, versions
 from mam.store import Store, title_of
 from mam.values import Session, Slot, Version
+
+BATCH = 500  # rows written at once
 
 
 def everything(store: Store) -> Exported:
@@ -39,20 +39,19 @@ def take_in(store: Store, exported: Exported, fresh: list[Slot], keys: np.ndarra
 
     Versions come with the times at which they were written; a slot without any in the file gets one, of now.
     """
-    been: dict[str, list[Version]] = defaultdict(list)
-    for version in exported.versions:
-        been[version.slot].append(version)
+    new = {slot.id for slot in fresh}
+    been = [version for version in exported.versions if version.slot in new]
+    with_history = sorted({version.slot for version in been})
     with store.atomic() as tx:
         _take_in_sessions(tx, exported)
-        for start in range(0, len(fresh), 1000):
-            part = fresh[start : start + 1000]
-            store.add_slots(part, keys[start : start + 1000], fingerprint, "import")
-        with_history = [slot.id for slot in fresh if been[slot.id]]
-        changed = tx.next_version()
-        for id in with_history:  # in place of the one that says it was added now
-            tx.execute(versions.delete().where(versions.c.slot == id))
-            same = {"changed": changed, "batch": tx.batch}
-            tx.execute(versions.insert(), [_row(version) | same for version in been[id]])
+        for start in range(0, len(fresh), BATCH):
+            part = slice(start, start + BATCH)
+            store.add_slots(fresh[part], keys[part], fingerprint, "import")
+        same = {"changed": tx.next_version(), "batch": tx.batch}
+        for start in range(0, len(with_history), BATCH):  # theirs in place of those that say they were added now
+            tx.execute(versions.delete().where(versions.c.slot.in_(with_history[start : start + BATCH])))
+        for start in range(0, len(been), BATCH):
+            tx.execute(versions.insert(), [_row(version) | same for version in been[start : start + BATCH]])
 
 
 def _take_in_sessions(tx, exported: Exported) -> None:
