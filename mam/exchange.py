@@ -116,12 +116,13 @@ def scrub(folder: Path, user: str, ids: Collection[str], erase: Callable[[str], 
     for file in sorted(folder.rglob("*.jsonl")):
         if owner(file) != user:
             continue
-        kept = []
-        for line in file.read_text(encoding="utf-8").splitlines()[1:]:
-            item = json.loads(line)
-            if item.get("id") not in gone and item.get("slot") not in gone:
-                kept.append(json.loads(rows.map_texts(line, erase)))
-        _write(file, user, kept)
+        try:
+            lines = file.read_text(encoding="utf-8").split("\n")[1:]
+            items = [json.loads(rows.map_texts(line, erase)) for line in lines if line.strip()]
+            kept = [item for item in items if item.get("id") not in gone and item.get("slot") not in gone]
+            _write(file, user, kept)
+        except (ValueError, AttributeError, OSError, InputError):
+            continue  # changed by hand, or not to be written: left as it is, and named if it holds a text
 
 
 # -- writing --------------------------------------------------------------------------------------------------------

@@ -48,7 +48,8 @@ _words = re.compile(r"[^\W_]+")
 
 def words(text: str) -> set[str]:
     """The stems of the words that carry meaning."""
-    return {stem for word in _words.findall(text.lower()) if (stem := _stem(word))}
+    found = _words.findall(text.lower())
+    return {stem for word in found if (stem := word if word.isdigit() else _stem(word))}
 
 
 @lru_cache(maxsize=1 << 16)  # opening a large memory sees the same words again and again

@@ -1,22 +1,29 @@
 """Does the base still know a memory that was purged? Three ways of asking the same: the check in a certificate.
 
 With the whole memory, with this slot left out, and, after the purge, with what the memory reads then: each time the
-base is asked to go on where the memory's last words begin. Knows networks and values; does not know the store.
+base is asked to go on where the memory's last words begin. Knows networks and values, and a space only
+to read in it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from mam import decode
 from mam.engine import Engine
 from mam.index import words
-from mam.values import Check, Read, Slot
+from mam.reader import READ
+from mam.values import Certificate, Check, Read, Slot
 
+if TYPE_CHECKING:
+    from mam.space import Space
+
+MOST = 4  # slots of a purge that the base is asked about: each takes it a good part of a second
 ASK = "Repeat what I once told you that begins with: {}"
 LONGEST = 160  # characters of the memory that are looked at, its last ones
 
@@ -30,6 +37,25 @@ class Probe:
     full: float
     off: float
     said_off: bool
+
+
+def purged(space: Space, erase: Callable[[], Certificate], ids: Sequence[str]) -> Certificate:
+    """Erase, and ask the base before and afterwards about the first of the slots; the certificate with the answers."""
+
+    def given(text: str) -> list[Read]:
+        reading = space.reading(text, space.engine.memory.encode([text])[0], 8)
+        return [read for read in reading.reads if read.given] if reading.decision == READ else []
+
+    with space.engine.lock:
+        space.refresh()
+        slots = [space.store.slot(id) for id in ids[:MOST]]
+        probes = [ask_before(space.engine, slot, given(slot.text)) for slot in slots]
+        try:
+            done = erase()
+        finally:
+            space.refresh()
+        checks = [ask_after(space.engine, probe, given(probe.text)) for probe in probes]
+    return replace(done, checks=tuple(checks))
 
 
 def ask_before(engine: Engine, slot: Slot, reads: Sequence[Read]) -> Probe:

@@ -7,6 +7,7 @@ flow of a turn is in `chat`; this module knows its two halves, reading and writi
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ from mam.dates import resolve
 from mam.engine import Engine
 from mam.errors import InputError, StoreError
 from mam.index import SlotIndex
-from mam.reader import READ, Reading
+from mam.reader import Reading
 from mam.store import Store, new_id
 from mam.values import (
     ACTIVE,
@@ -47,7 +48,6 @@ LONGEST_QUERY = 4_000  # characters of a message that the reader looks at
 MOST_READ = 64  # slots
 NEAR = 8  # active slots that the relation head compares a candidate with
 BATCH = 256  # texts encoded at once when many are imported
-MOST_CHECKED = 4  # purged slots that the base is asked about: each takes it about a second
 
 Progress = Callable[[str, int, int], None]  # is told what is being done, how much of it is done, and of how much
 
@@ -66,7 +66,7 @@ class Space:
         self._index = SlotIndex(engine.memory.dim)
         self._held: dict[str, str] = {}  # id -> text of what the index holds
         self._seen = -1  # data version of the store that the index is at
-        self.refresh()
+        self._load()
 
     @property
     def user(self) -> str:
@@ -246,33 +246,17 @@ class Space:
             raise InputError("Say which memories to purge.")
         for id in ids:
             self.store.slot(id)
-        return self._purge(lambda: self.store.purge_slots(ids), ids)
+        return proof.purged(self, lambda: self.store.purge_slots(ids), ids)
 
     def purge_session(self, id: str) -> Certificate:
         """The same for a session: its turns, and every slot that was told in it."""
-        told = [slot.id for slot in self.store.slots(None, session=id, limit=MOST_CHECKED)]
-        return self._purge(lambda: self.store.purge_session(id), told)
+        told = [slot.id for slot in self.store.slots(None, session=id, limit=proof.MOST)]
+        return proof.purged(self, lambda: self.store.purge_session(id), told)
 
     def purge_everything(self) -> Certificate:
         """The same for all there is of this user."""
-        return self._purge(self.store.purge_everything, [slot.id for slot in self.store.slots(limit=MOST_CHECKED)])
-
-    def _purge(self, erase: Callable[[], Certificate], asked: Sequence[str]) -> Certificate:
-        with self.engine.lock:
-            self.refresh()
-            slots = [self.store.slot(id) for id in asked[:MOST_CHECKED]]
-            probes = [proof.ask_before(self.engine, slot, self._given(slot.text)) for slot in slots]
-            try:
-                done = erase()
-            finally:
-                self.refresh()
-            checks = [proof.ask_after(self.engine, probe, self._given(probe.text)) for probe in probes]
-        return replace(done, checks=tuple(checks))
-
-    def _given(self, text: str) -> list[Read]:
-        """What the base would be given for this text."""
-        reading = self.reading(text, self.engine.memory.encode([text])[0], 8)
-        return [read for read in reading.reads if read.given] if reading.decision == READ else []
+        some = [slot.id for slot in self.store.slots(limit=proof.MOST)]
+        return proof.purged(self, self.store.purge_everything, some)
 
     def read(self, query: str, k: int = 8) -> Reading:
         """Read without chatting: at most `k` slots with their weights, the null weight and what it leads to."""
@@ -431,6 +415,16 @@ class Space:
                 self._held |= {slot.id: slot.text for slot in active}
             self._seen = seen
 
+    def _load(self) -> None:
+        """The first refresh. Without the garbage collector, which would walk through all slots again and again."""
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            self.refresh()
+        finally:
+            if collecting:
+                gc.enable()
+
     def holds(self, slot: Slot) -> bool:
         """Whether the slot is active with the text it has here, as of the last refresh."""
         return self._held.get(slot.id) == slot.text
@@ -459,13 +453,13 @@ class Space:
             part = missing[start : start + BATCH]
             made = memory.keys(memory.encode([slot.text for slot in part]))
             known |= {slot.id: key.astype("<f4").tobytes() for slot, key in zip(part, made, strict=True)}
-            self._keep_keys([slot.id for slot in part], made)
+            self._keep_keys(part, made)
             self.progress("encoding anew", min(start + BATCH, len(missing)), len(missing))
         return np.frombuffer(b"".join(known[slot.id] for slot in slots), dtype="<f4").reshape(-1, memory.dim)
 
-    def _keep_keys(self, ids: list[str], made: np.ndarray) -> None:
+    def _keep_keys(self, slots: list[Slot], made: np.ndarray) -> None:
         try:
-            self.store.set_keys(ids, made, self.engine.memory.fingerprint)
+            self.store.set_keys(slots, made, self.engine.memory.fingerprint)
         except StoreError:  # a full or read-only disk must not stop reading: the keys are made again next time
             return
 

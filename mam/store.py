@@ -305,7 +305,7 @@ class Store:
             slot = replace(old, text=text, version=old.version + 1, when=when)
             history.put(tx, slot, by)
             if key is not None:
-                self.set_keys([id], np.asarray(key)[None], fingerprint)
+                self._insert_keys(tx, [id], np.asarray(key)[None], fingerprint)
         return slot
 
     def delete_slot(self, id: str, by: str = "user", version: int | None = None) -> Slot:
@@ -378,21 +378,29 @@ class Store:
                 parts = [query.where(keys.c.slot.in_(ids[at : at + BOUND])) for at in range(0, len(ids), BOUND)]
                 wanted = None
             for part in parts:
-                for slot, key in connection.execute(part):
+                for slot, key in connection.execute(part).all():
                     if wanted is None or slot in wanted:
                         found[slot] = bytes(key)
         return found
 
-    def set_keys(self, ids: Sequence[str], rows_of_keys: np.ndarray, fingerprint: str) -> None:
-        """Keep the keys (len(ids), dim) of slots; those of other memory models stay."""
+    def set_keys(self, of: Sequence[Slot], rows_of_keys: np.ndarray, fingerprint: str) -> None:
+        """Keep the keys (slots, dim) made of the texts that these slots have; those of other memory models stay.
+
+        A slot that somebody edited while its key was made is left out: with every edit the keys go in the same
+        transaction, so that a key which is here is never that of an older text.
+        """
         with self.atomic() as tx:
-            for start in range(0, len(ids), BOUND):
-                some = keys.c.slot.in_(ids[start : start + BOUND])
-                tx.execute(sa.delete(keys).where(some, keys.c.fingerprint == fingerprint))
-            self._insert_keys(tx, ids, rows_of_keys, fingerprint)
+            current: dict[str, str] = {}
+            for start in range(0, len(of), BOUND):
+                ids = [slot.id for slot in of[start : start + BOUND]]
+                found = tx.execute(sa.select(slots.c.id, slots.c.text).where(slots.c.id.in_(ids)))
+                current |= {id: text for id, text in found}
+                tx.execute(sa.delete(keys).where(keys.c.slot.in_(ids), keys.c.fingerprint == fingerprint))
+            valid = [at for at, slot in enumerate(of) if current.get(slot.id) == slot.text]
+            self._insert_keys(tx, [of[at].id for at in valid], [rows_of_keys[at] for at in valid], fingerprint)
 
     @staticmethod
-    def _insert_keys(tx: Transaction, ids: Sequence[str], rows_of_keys: np.ndarray, fingerprint: str) -> None:
+    def _insert_keys(tx: Transaction, ids: Sequence[str], rows_of_keys: Iterable, fingerprint: str) -> None:
         packed = [
             {"slot": id, "fingerprint": fingerprint, "key": np.asarray(row, dtype="<f4").tobytes()}
             for id, row in zip(ids, rows_of_keys, strict=True)
@@ -407,7 +415,7 @@ class Store:
             if now == since:
                 return now, [], []
             query = sa.select(slots).where(slots.c.changed > since).order_by(slots.c.seq)
-            changed = list(map(rows.slot_value, connection.execute(query)))
+            changed = list(map(rows.slot_value, connection.execute(query).all()))
             gone = list(connection.scalars(sa.select(removed.c.slot).where(removed.c.changed > since)))
         return now, changed, gone
 

@@ -67,7 +67,7 @@ def slot(store):
     slot = replace(slot, turn=turn.id)
     store.save_turn(turn)
     store.add_slot(slot, key, "f1")
-    store.set_keys([slot.id], key[None] * 2, "f2")
+    store.set_keys([slot], key[None] * 2, "f2")
     store.edit_slot(slot.id, f"{SECRET} And more.", when="2026-11-27")
     store.undo()
     exchange.export(exchange.Exported(store.slots(None)), store.file.parent / "mine.jsonl", "ann")

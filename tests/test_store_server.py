@@ -12,9 +12,11 @@ import psycopg
 import pytest
 import servers
 import sqlalchemy as sa
+from fakes import rule_engine
 
 from mam import schema
-from mam.errors import InputError, StoreError
+from mam.errors import ConflictError, InputError, StoreError
+from mam.space import Space
 from mam.store import Store, new_id
 from mam.values import Slot
 
@@ -127,6 +129,27 @@ def test_several_programs_start_on_an_empty_server_at_once(raw, server):
     store = Store(fresh, "user 0")
     assert errors == [] and len(store.slots()) == 3
     store.close()
+
+
+def test_two_programs_of_many_users_share_a_server(server, tiny_folder):
+    """A space works on a server as it does on a file: what one program changes holds at once in the other."""
+    engine, user = rule_engine(tiny_folder), f"ann {new_id()}"
+    here, there = (Space(Store(server, user), engine) for _ in range(2))
+    bob = Space(Store(server, f"bob {new_id()}"), engine)
+    turn = here.session("Monday").send("My dog is called Rex.", max_tokens=8)
+    slot, ask = turn.writes[0].slot, "What is my dog called?"
+    chat = there.session("Tuesday")
+    assert [read.slot.text for read in chat.send(ask, max_tokens=8).reads] == ["My dog is called Rex."]
+    here.edit(slot.id, "My dog is called Max.", version=1)
+    with pytest.raises(ConflictError):
+        there.edit(slot.id, "My dog is called Tim.", version=1)
+    assert [read.slot.text for read in chat.send(ask, max_tokens=8).reads] == ["My dog is called Max."]
+    assert bob.slots(None) == [] and bob.read(ask).reads == () and bob.session("Monday").turns() == []
+    done = there.purge(slot.id)
+    assert done.checks[0].passed and {place.name for place in done.searched} >= {"slots", "turns", "versions"}
+    assert here.read(ask).reads == () and "Rex" not in repr(here.turn(turn.id)) and "ann" in here.about()["user"]
+    for space in (here, there, bob):
+        space.close()
 
 
 def test_what_was_acknowledged_on_a_server_survives_kill_9(server):

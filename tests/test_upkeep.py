@@ -273,6 +273,25 @@ def test_re_encoding_shows_progress_and_goes_on_where_it_was_interrupted(m, open
     assert encoded == []
 
 
+def test_a_key_made_of_an_older_text_is_not_kept(m, open_space, monkeypatch):
+    """Another program edits a slot while this one encodes its old text."""
+    other, slot = open_space(), m.add(DOG)
+    monkeypatch.setattr(RuleMemory, "fingerprint", "retrained")
+    encode = RuleMemory.encode
+
+    def meanwhile(self, texts):
+        monkeypatch.setattr(RuleMemory, "encode", encode)
+        other.store.edit_slot(slot.id, "I love tea.")
+        return encode(self, texts)
+
+    monkeypatch.setattr(RuleMemory, "encode", meanwhile)
+    late = open_space()
+    assert m.store.keys([slot.id], "retrained") == {}
+    assert late.read("tea").reads[0].slot.text == "I love tea."  # encoded when it was next looked at
+    key = RuleMemory().keys(RuleMemory().encode(["I love tea."]))[0]
+    assert m.store.keys([slot.id], "retrained")[slot.id] == key.astype("<f4").tobytes()
+
+
 def test_index_and_store_agree_after_everything(m, open_space):
     """Whatever was done, a fresh space sees what the old one sees."""
     draw = np.random.default_rng(0)

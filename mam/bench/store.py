@@ -113,8 +113,10 @@ def _slot(text: str, minutes: int) -> Slot:
 
 
 def _sentence(draw: random.Random) -> str:
-    names = f"{draw.choice(NAMES)} {draw.choice(NAMES)}{draw.randrange(10**6)}"
-    return f"My friend {names} {draw.choice(DEEDS)} {draw.choice(PLACES)} in {draw.randrange(1950, 2026)}."
+    who, where = f"{draw.choice(NAMES)} {draw.choice(NAMES)}", draw.choice(PLACES)
+    return (
+        f"My friend {who} {draw.choice(DEEDS)} {where} in {draw.randrange(1950, 2026)}, note {draw.randrange(10**7)}."
+    )
 
 
 def _timed(do: Callable) -> tuple[float, object]:
