@@ -82,7 +82,7 @@ class Database:
 
     def __init__(self, where: str | os.PathLike | None, user: str):
         self.user = user
-        self.shared = str(where).startswith("postgres")
+        self.shared = isinstance(where, str) and bool(re.match(r"postgres(ql)?(\+\w+)?://", where))
         name = file_name(user)  # also checks the name
         self.folder = self.file = None
         self._local = threading.local()
@@ -173,7 +173,8 @@ class Database:
                 connection.exec_driver_sql("BEGIN IMMEDIATE" if purpose == "write" else "BEGIN")
         elif purpose:
             # Only until the end of this transaction: a connection that goes back to the pool belongs to nobody.
-            connection.execute(sa.text("SELECT set_config('app.user', :user, true)"), {"user": self.user})
+            settings = "SELECT set_config('app.user', :user, true), set_config('lock_timeout', :wait, true)"
+            connection.execute(sa.text(settings), {"user": self.user, "wait": f"{int(BUSY_SECONDS * 1000)}ms"})
             if purpose == "write":  # one writer of a user at a time, as with a file
                 connection.execute(sa.select(meta.c.value).where(meta.c.name == "changes").with_for_update())
 
@@ -210,7 +211,7 @@ class Database:
     def _migrate(self) -> None:
         with self._connection("open") as connection:  # reading only: an up-to-date file opens on a full disk
             if self.shared:
-                _refuse_superuser(connection)
+                _check_server(connection)
             current = not schema.pending(connection)
             current = current and connection.scalar(sa.select(meta.c.value).where(meta.c.name == "changes")) is not None
         if not current:
@@ -231,6 +232,7 @@ class Database:
         explanations = {
             "full": full,
             "No space": full,
+            "lock timeout": f"{place} is in use by another program; nothing was changed. Try again.",
             "locked": f"{place} is in use by another program; nothing was changed. Try again.",
             "readonly": f"{place} cannot be written; allow writing to it and to its folder.",
             "disk I/O": f"The disk of {place} failed; the change was not kept. Check the disk, then try again.",
@@ -247,8 +249,10 @@ class Database:
         return StoreError(f"{place} could not be used ({cause}); nothing stored was lost.")
 
 
-def _refuse_superuser(connection: sa.Connection) -> None:
+def _check_server(connection: sa.Connection) -> None:
     """Row-level security does not bind superusers: with such a role users would see each other."""
+    if connection.exec_driver_sql("SHOW server_encoding").scalar() != "UTF8":
+        raise StoreError("This database cannot hold every text; make one with ENCODING 'UTF8'.")
     query = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
     if connection.exec_driver_sql(query).scalar():
         raise StoreError(

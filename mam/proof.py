@@ -55,6 +55,8 @@ def purged(space: Space, erase: Callable[[], Certificate], ids: Sequence[str]) -
         finally:
             space.refresh()
         checks = [ask_after(space.engine, probe, given(probe.text)) for probe in probes]
+        for probe in probes:  # asking made a block of each, also of those that were in the trash
+            space.engine.integrator.forget(probe.text)
     return replace(done, checks=tuple(checks))
 
 

@@ -74,6 +74,37 @@ def test_a_role_that_sees_everything_is_refused(server):
         Store(superuser, "ann")
 
 
+def test_a_database_of_another_encoding_is_refused(server):
+    admin = server.replace("+psycopg", "").replace(servers.ROLE, "postgres", 1)
+    with psycopg.connect(admin, autocommit=True) as connection:
+        create = "CREATE DATABASE latin OWNER {} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        connection.execute(create.format(servers.ROLE))
+    with pytest.raises(StoreError, match="UTF8"):
+        Store(server.replace(servers.DATABASE, "latin"), "ann")
+
+
+def test_a_writer_that_hangs_is_not_waited_for_without_end(server, ann, monkeypatch):
+    monkeypatch.setattr("mam.database.BUSY_SECONDS", 0.3)
+    done = threading.Event()
+    started = threading.Event()
+
+    def hang():
+        with ann.atomic():
+            started.set()
+            done.wait(20)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    started.wait(20)
+    other = Store(server, ann.user)
+    with pytest.raises(StoreError, match="in use"):
+        other.add_slot(a_slot())
+    assert len(other.slots()) == 1  # reading waits for nobody
+    done.set()
+    thread.join()
+    other.close()
+
+
 def test_a_user_name_is_a_value_and_never_sql(server, ann):
     odd = Store(server, "'; DROP TABLE slots; --")
     assert odd.slots() == [] and len(ann.slots()) == 1

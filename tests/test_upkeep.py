@@ -220,6 +220,13 @@ def test_the_certificate_compares_the_base_with_and_without(m):
     assert all(0 <= chance <= 1 for chance in (check.full, check.off, check.deleted))
 
 
+@pytest.mark.parametrize("act", ["delete", "archive", "slot"])
+def test_no_block_of_a_purged_slot_stays_in_memory(m, act):
+    slot = getattr(m, act)(m.add("My PIN is Zanzibar.").id)
+    m.purge(slot.id)
+    assert not any("Zanzibar" in text for text in m.engine.integrator._blocks)
+
+
 def test_the_check_fails_when_the_base_still_says_it(m, monkeypatch):
     """A base that says it after the purge, though it did not while the slot was left out."""
     from mam import proof
