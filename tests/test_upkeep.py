@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import inspect
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from fakes import RuleMemory, rule_engine
 
+from mam import base as bases
 from mam.chat import Chat
+from mam.engine import Engine
 from mam.errors import ConflictError, InputError, MamError
+from mam.model import MemoryModel
 from mam.space import BATCH, Space
 from mam.store import Store, new_id
 from mam.values import ACTIVE, Slot
@@ -225,6 +229,21 @@ def test_no_block_of_a_purged_slot_stays_in_memory(m, act):
     slot = getattr(m, act)(m.add("My PIN is Zanzibar.").id)
     m.purge(slot.id)
     assert not any("Zanzibar" in text for text in m.engine.integrator._blocks)
+
+
+def test_the_real_base_knows_a_value_only_while_it_is_remembered(tmp_path, monkeypatch):
+    """With the real base and the shipped integrator: it goes on with the value if and only if the slot is there."""
+    monkeypatch.delenv("MAM_DTYPE")
+    base = bases.load(device="cpu")
+    integrator = MemoryModel.attach(SimpleNamespace(folder=None), base)
+    m = Space(Store(tmp_path, "ann"), Engine(base, RuleMemory(), integrator))
+    told = ("My sister Anna works as a nurse in Oslo.", "Our car is a blue Volvo.", "The capital of France is Paris.")
+    slots = [m.add(text) for text in told]
+    for check in m.purge(*(slot.id for slot in slots[:2])).checks:
+        assert check.full > 0.5 > 10 * check.deleted and check.passed
+    (known,) = m.purge(slots[2].id).checks  # what the base knows by itself it still knows, and that is no failure
+    assert known.off > 0.5 and known.deleted > 0.5 and known.passed
+    m.close()
 
 
 def test_the_check_fails_when_the_base_still_says_it(m, monkeypatch):
