@@ -96,10 +96,12 @@ class Chat:
         said = {"text": "", "reply": text} if speaker == ASSISTANT else {"text": text, "reply": ""}
         turn = Turn(new_id(), self.id, at=at.astimezone(UTC), **said)
         with self.space.engine.lock:
+            began = self.space.version()
             candidates = _candidates(text, speaker, at, self._before())
             hidden = self.space.encoded(_texts(candidates))
             writes, rejected, archived = self._write(turn, candidates, hidden)
-            self._save(replace(turn, writes=writes, rejected=rejected, archived=archived))
+            turn = replace(turn, writes=writes, rejected=rejected, archived=archived)
+            self._save(turn, began=began, seen=[write.slot for write in writes])
         return writes, rejected
 
     def _write(self, turn: Turn, candidates: Sequence[Candidate], hidden: dict) -> tuple[tuple, tuple, tuple]:
@@ -108,11 +110,11 @@ class Chat:
             return (), self.space.judged(candidates, hidden, "this conversation is temporary"), ()
         return self.space.write(turn, candidates, hidden)
 
-    def _save(self, turn: Turn, finished: bool = False) -> None:
+    def _save(self, turn: Turn, **how) -> None:
         if self.temporary:
             self._said.append(turn)
         else:
-            self.space.store.save_turn(turn, finished=finished)
+            self.space.store.save_turn(turn, **how)
 
     def _stream(self, text: str, k: int, manner: Manner, stop: threading.Event) -> Iterator[Event]:
         space, engine, watch = self.space, self.space.engine, Stopwatch()
@@ -120,7 +122,7 @@ class Chat:
         turn = Turn(new_id(), self.id, text, "", now.astimezone(UTC))
         with engine.lock:
             space.refresh()
-            before = self._before()
+            began, before = space.version(), self._before()
             candidates = _candidates(text, USER, now, before)
             watch.lap("split")
             hidden = space.encoded([text, *_texts(candidates)])
@@ -137,6 +139,7 @@ class Chat:
                 yield Event("token", first)
         finally:  # what was said is remembered, also when nobody listens to the reply any more
             reply.writes, reply.rejected, reply.archived = self._write(turn, candidates, hidden)
+            reply.seen += [write.slot for write in reply.writes]
             watch.lap("write")
         try:
             yield Event("write", reply.writes)
@@ -144,7 +147,7 @@ class Chat:
                 yield Event("token", piece)
         finally:
             turn = reply.finished()
-            self._save(turn, finished=True)
+            self._save(turn, finished=True, began=began, seen=reply.seen)
         yield Event("turn", turn)
 
     def _before(self) -> list[Turn]:
@@ -168,6 +171,7 @@ class Reply:
     ):
         self.space, self.turn, self.manner, self.stop, self.watch = space, turn, manner, stop, watch
         self.reads = turn.reads
+        self.seen = [read.slot for read in turn.reads]  # every text of a slot that this turn has met
         self.writes: tuple[Write, ...] = ()
         self.rejected: tuple[Candidate, ...] = ()
         self.archived: tuple[Archived, ...] = ()
@@ -263,6 +267,7 @@ class Reply:
         with self.space.engine.lock:
             reads = self.space.current(self.reads)
         changed, self.reads = reads != self.reads, reads
+        self.seen += [read.slot for read in reads] if changed else []
         return changed
 
     def _first(self) -> None:

@@ -17,6 +17,7 @@ from mam import rows
 from mam.database import Database, Transaction
 from mam.errors import InputError
 from mam.schema import keys, removed, sessions, slots, turns, versions
+from mam.values import Slot, Turn
 
 PURGED = "[purged]"  # what stands in turns and traces where a purged text was
 SHORT = 2  # words; an answer as short as this is only erased where it was said: elsewhere it is somebody else's
@@ -84,6 +85,21 @@ def erase_everything(tx: Transaction) -> Erased:
     return erased
 
 
+def without_purged(turn: Turn, seen: Iterable[Slot], purged: Collection[str]) -> Turn:
+    """A turn that was under way while slots were purged, before it is saved: nothing of them may come back with it.
+
+    seen: the slots it read and wrote, with the texts they had. What the base was given and what was said before are
+    left out altogether, because they may quote a purged slot that this turn did not read.
+    """
+    texts = {text for slot in seen if slot.id in purged for text in (slot.text, slot.said)}
+    clean = eraser(texts | {" ".join(text.split()) for text in texts})
+    trace = json.loads(rows.map_texts(rows.trace_text(turn), clean))
+    trace["given"] = PURGED
+    for candidate in trace["rejected"]:
+        candidate["context"] = PURGED if candidate["context"] else ""
+    return rows.turn_from(turn.id, turn.session, clean(turn.text), clean(turn.reply), turn.at, trace)
+
+
 def _collect(tx: Transaction, ids: list[str], erased: Erased, homes: dict[str, set[str]]) -> set[str]:
     """Note what these slots hold; returns the texts that are to be erased everywhere."""
     fresh: set[str] = set()
@@ -126,7 +142,7 @@ def _cut_from_slots(tx: Transaction, database: Database, texts: set[str], erased
             continue
         text, said = cut(row.text).strip(), cut(row.said).strip() or PURGED
         _note_living(erased, text, said)
-        if not text:
+        if not re.search(r"\w", text):
             emptied.append(row.id)
         elif (text, said) != (row.text, row.said):
             tx.execute(keys.delete().where(keys.c.slot == row.id))

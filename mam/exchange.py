@@ -119,7 +119,7 @@ def scrub(folder: Path, user: str, ids: Collection[str], erase: Callable[[str], 
         try:
             lines = file.read_text(encoding="utf-8").split("\n")[1:]
             items = [json.loads(rows.map_texts(line, erase)) for line in lines if line.strip()]
-            kept = [item for item in items if item.get("id") not in gone and item.get("slot") not in gone]
+            kept = [item for item in items if gone.isdisjoint(map(item.get, ("id", "slot", "session")))]
             _write(file, user, kept)
         except (ValueError, AttributeError, OSError, InputError):
             continue  # changed by hand, or not to be written: left as it is, and named if it holds a text

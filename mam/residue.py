@@ -54,7 +54,8 @@ def clearing(database: Database) -> Iterator[Callable[[Erased], tuple[list[Searc
         mark.touch()
         yield clear
     except OSError as error:
-        raise StoreError(f"{database.place} could not be searched ({error}); purge again.") from error
+        what = "what was purged is overwritten when this memory is next opened" if committed else "nothing was purged"
+        raise StoreError(f"The files of {database.place} cannot be used ({error.strerror}); {what}.") from error
     finally:
         if not (committed or existed):  # nothing was purged
             mark.unlink(missing_ok=True)
@@ -87,7 +88,7 @@ def _clear_files(database: Database, erased: Erased) -> list[Searched]:
     wanted = sorted(set().union(*map(patterns, sure)) | set(erased.vectors))
     truncated = database.truncate_log()
     # some texts cannot be looked for, as they are short or part of others; and some purges are too large to look first
-    thorough = len(sure) < len(erased.texts) or len(erased.slots) > 100
+    thorough = len(sure) < len(erased.texts) or len(erased.slots) > 100 or bool(erased.sessions)
     if not thorough:
         searched, found = search(own_files(database), database.folder, wanted)
         thorough = database.file.name in found or has_remnants(database.file, wanted)
@@ -126,7 +127,7 @@ def _clear_server(database: Database, erased: Erased) -> list[Searched]:
         for table in (schema.sessions, schema.turns, schema.slots, schema.versions):
             columns = [column for column in table.columns if isinstance(column.type, sa.Text)]
             count = connection.scalar(sa.select(sa.func.count()).select_from(table))
-            for text in erased.texts - erased.living:
+            for text in erased.texts - erased.living if count else ():
                 holds = sa.or_(*(database.contains(column, text) for column in columns))
                 if text and connection.scalar(sa.select(sa.func.count()).select_from(table).where(holds)):
                     raise StoreError(f"The memory is purged, but a copy was just written to {table.name}; purge again.")

@@ -129,21 +129,33 @@ class Store:
 
     # -- turns ----------------------------------------------------------------------------------------------------
 
-    def save_turn(self, turn: Turn, *, finished: bool = False) -> None:
-        """Write the turn, or what has become of it since it was begun; a finished one counts as a use of its reads."""
+    def save_turn(
+        self, turn: Turn, *, finished: bool = False, began: int | None = None, seen: Iterable[Slot] = ()
+    ) -> None:
+        """Write the turn, or what has become of it since it was begun; a finished one counts as a use of its reads.
+
+        began: the data version at its beginning. Of slots purged since then, nothing is written that the turn still
+        holds; `seen` are those it has read or written, with their texts.
+        """
+        with self.atomic() as tx:
+            if began is not None:
+                purged = set(tx.scalars(sa.select(removed.c.slot).where(removed.c.changed > began)))
+                turn = erasure.without_purged(turn, seen, purged) if purged else turn
+            self._write_turn(tx, turn, finished)
+
+    def _write_turn(self, tx: Transaction, turn: Turn, finished: bool) -> None:
         reply = turn.reply.replace("\0", "\ufffd") if self.database.shared else turn.reply  # a server takes no NUL
         row = {"text": turn.text, "reply": reply, "trace": rows.trace_text(turn)}
-        with self.atomic() as tx:
-            if not tx.execute(turns.update().where(turns.c.id == turn.id).values(row)).rowcount:
-                row |= {"id": turn.id, "session": turn.session, "at": rows.to_text(turn.at)}
-                if not tx.scalar(sa.select(sessions.c.seq).where(sessions.c.id == turn.session)):
-                    raise InputError("This conversation was purged meanwhile; start a new one.")
-                tx.execute(turns.insert().values(row))
-            if finished:
-                given = [read.slot.id for read in turn.reads if read.given]
-                used = {"reads": slots.c.reads + 1, "last_read": rows.to_text(turn.at)}
-                tx.execute(slots.update().where(slots.c.id.in_(given)).values(used))
-            tx.next_version()
+        if not tx.execute(turns.update().where(turns.c.id == turn.id).values(row)).rowcount:
+            row |= {"id": turn.id, "session": turn.session, "at": rows.to_text(turn.at)}
+            if not tx.scalar(sa.select(sessions.c.seq).where(sessions.c.id == turn.session)):
+                raise InputError("This conversation was purged meanwhile; start a new one.")
+            tx.execute(turns.insert().values(row))
+        if finished:
+            given = [read.slot.id for read in turn.reads if read.given]
+            used = {"reads": slots.c.reads + 1, "last_read": rows.to_text(turn.at)}
+            tx.execute(slots.update().where(slots.c.id.in_(given)).values(used))
+        tx.next_version()
 
     def turns(self, session: str, last: int | None = None) -> list[Turn]:
         """The turns of a session, or its `last` ones; oldest first."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mam import exchange
+from mam import backup, exchange
 from mam.errors import StoreError
 from mam.store import Store, new_id
 from mam.values import Candidate, Read, Slot, Turn, Write
@@ -199,6 +199,7 @@ def test_exports_under_the_folder_are_cleaned_and_other_files_named(store, slot,
     kept = store.add_slot(a_slot("I love tea."))
     (tmp_path / "sub").mkdir()
     exchange.export(exchange.Exported(store.slots(None)), tmp_path / "sub" / "mine.jsonl", "ann")
+    exchange.export(backup.everything(store), tmp_path / "all.jsonl", "ann", complete=True)
     exchange.export(exchange.Exported(store.slots(None)), tmp_path / "bobs.jsonl", "bob")
     before = (tmp_path / "bobs.jsonl").read_bytes()
     note = tmp_path / "note.txt"
@@ -209,6 +210,9 @@ def test_exports_under_the_folder_are_cleaned_and_other_files_named(store, slot,
     assert exchange.load(tmp_path / "sub" / "mine.jsonl").slots == [replace(kept)]
     assert (tmp_path / "bobs.jsonl").read_bytes() == before  # another user's file is theirs
     (tmp_path / "bobs.jsonl").unlink()
+    assert "[purged]" in exchange.load(tmp_path / "all.jsonl").turns[0].text
+    assert store.purge_session(slot.session).sessions == (slot.session,)
+    assert exchange.load(tmp_path / "all.jsonl") == exchange.Exported(slots=[kept], versions=store.versions(kept.id))
     assert left_of(SECRET, tmp_path) == []
 
 

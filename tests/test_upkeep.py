@@ -224,6 +224,26 @@ def test_the_certificate_compares_the_base_with_and_without(m):
     assert all(0 <= chance <= 1 for chance in (check.full, check.off, check.deleted))
 
 
+@pytest.mark.parametrize("what", ["read", "written", "said before"])
+def test_a_reply_that_is_being_spoken_does_not_bring_a_purged_text_back(m, open_space, tmp_path, what):
+    """Another program purges while this one still holds the text, in what it read, heard or gave the base."""
+    secret, chat = "My PIN is Zanzibar.", m.session()
+    said = {"read": "What is my PIN?", "written": secret, "said before": "Tell a story about mountains."}[what]
+    if what != "written":
+        (m.session() if what == "read" else chat).send(secret, **SHORT)
+    stream = chat.stream(said, max_tokens=30)
+    for event in stream:
+        if event.kind == "write":
+            break
+    (slot,) = m.slots()
+    other = open_space()
+    other.purge(slot.id)
+    *_, last = stream
+    turn = m.turn(last.data.id)
+    assert "Zanzibar" not in repr(turn) and turn.given == "[purged]" and turn.reply
+    assert not any(b"Zanzibar" in file.read_bytes() for file in (tmp_path / "data").iterdir())
+
+
 @pytest.mark.parametrize("act", ["delete", "archive", "slot"])
 def test_no_block_of_a_purged_slot_stays_in_memory(m, act):
     slot = getattr(m, act)(m.add("My PIN is Zanzibar.").id)
