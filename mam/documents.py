@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pypdf import PdfReader
-from pypdf.errors import PyPdfError
+from pypdf.errors import DependencyError
 
 from mam.candidates import split
 from mam.errors import InputError
@@ -66,7 +66,9 @@ def _pages(path: Path) -> Iterator[str]:
         raise
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}); check the path.") from error
-    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except DependencyError as error:  # a cipher that only matters with a password
+        raise InputError(f"{path} is locked with a password; save it without one, then repeat.") from error
+    except Exception as error:  # whatever a damaged or hostile file makes the parser stumble over
         kind = type(error).__name__
         raise InputError(f"{path} is no PDF that can be read ({kind}); print it to a new one.") from error
 

@@ -93,7 +93,7 @@ def _clear_files(database: Database, erased: Erased) -> list[Searched]:
         searched, found = search(own_files(database), database.folder, wanted)
         thorough = database.file.name in found or has_remnants(database.file, wanted)
     if thorough:
-        database.maintain("VACUUM")
+        _rewrite(database)
         truncated = database.truncate_log()
         searched, found = search(own_files(database), database.folder, wanted)
     ours = [name for name in found if name.startswith(database.file.name)]
@@ -105,6 +105,16 @@ def _clear_files(database: Database, erased: Erased) -> list[Searched]:
             "reading it; close that program: the copy goes when this memory is next opened."
         )
     return searched
+
+
+def _rewrite(database: Database) -> None:
+    try:
+        database.maintain("VACUUM")
+    except StoreError as error:
+        raise StoreError(
+            f"The memory is purged and nothing reads it any more, but {database.file.name} could not be overwritten; "
+            f"that is tried again when it is next opened. {error}"
+        ) from error
 
 
 def own_files(database: Database) -> list[Path]:

@@ -351,3 +351,7 @@ def test_a_locked_pdf_is_explained(m, tmp_path):
     writer.write(tmp_path / "locked.pdf")
     with pytest.raises(InputError, match="password"):
         m.ingest(tmp_path / "locked.pdf")
+    newer = (tmp_path / "locked.pdf").read_bytes().replace(b"/V 2", b"/V 5").replace(b"/R 3", b"/R 6")
+    (tmp_path / "newer.pdf").write_bytes(newer)
+    with pytest.raises(InputError, match="password|no PDF"):
+        m.ingest(tmp_path / "newer.pdf")

@@ -195,6 +195,19 @@ def test_a_program_that_is_reading_is_waited_for_then_named_and_the_rest_done_la
     assert left_of(SECRET, tmp_path) == []
 
 
+def test_a_full_disk_while_overwriting_is_named_and_the_rest_done_later(store, tmp_path, monkeypatch):
+    slot = store.add_slot(a_slot("ab", said=SECRET))  # so short that the whole file has to be rewritten
+    with monkeypatch.context() as patch:
+        full = StoreError("The disk is full; free space.")
+        patch.setattr(store.database, "maintain", lambda *_: (_ for _ in ()).throw(full))
+        with pytest.raises(StoreError, match="is purged .* next opened. The disk is full"):
+            store.purge_slots([slot.id])
+    assert store.slots(None) == [] and (tmp_path / "memory-ann.db-purging").exists()
+    store.close()
+    Store(tmp_path, "ann").close()
+    assert left_of(SECRET, tmp_path) == [] and not (tmp_path / "memory-ann.db-purging").exists()
+
+
 def test_exports_under_the_folder_are_cleaned_and_other_files_named(store, slot, tmp_path):
     kept = store.add_slot(a_slot("I love tea."))
     (tmp_path / "sub").mkdir()

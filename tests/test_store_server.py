@@ -14,6 +14,7 @@ import servers
 import sqlalchemy as sa
 from fakes import rule_engine
 
+import mam
 from mam import schema
 from mam.errors import ConflictError, InputError, StoreError
 from mam.space import Space
@@ -181,6 +182,19 @@ def test_two_programs_of_many_users_share_a_server(server, tiny_folder):
     assert here.read(ask).reads == () and "Rex" not in repr(here.turn(turn.id)) and "ann" in here.about()["user"]
     for space in (here, there, bob):
         space.close()
+
+
+def test_the_front_door_takes_an_address_and_a_capacity(server, tiny_folder, monkeypatch):
+    monkeypatch.setattr("mam.engine.engine", lambda *_: rule_engine(tiny_folder))
+    user = f"ann {new_id()}"
+    m = mam.open("nowhere", user=user, store=server, capacity=1)
+    m.add("My dog is called Rex.")
+    m.add("I love tea.")
+    again = mam.open(user=user, store=server)  # the capacity stays
+    assert [slot.text for slot in again.slots()] == ["I love tea."] and len(again.slots("archived")) == 1
+    assert mam.open(user=user, store=server, capacity=0).store.capacity is None
+    with pytest.raises(InputError, match="capacity"):
+        mam.open(user=user, store=server, capacity=-1)
 
 
 def test_what_was_acknowledged_on_a_server_survives_kill_9(server):
