@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -134,6 +136,33 @@ def test_of_many_writers_at_once_one_wins(store, open_store):
         thread.join()
     (winner,) = [number for number in outcomes if number is not None]
     assert len(outcomes) == 6 and store.slot(slot.id).text == f"by {winner}"
+
+
+COUNTER = """
+import sys
+from mam.errors import ConflictError
+from mam.store import Store
+store, id = Store(sys.argv[1], sys.argv[2]), sys.argv[3]
+done = 0
+while done < 25:
+    slot = store.slot(id)
+    try:
+        store.edit_slot(id, str(int(slot.text) + 1), version=slot.version)
+        done += 1
+    except ConflictError:
+        continue
+"""
+
+
+def test_programs_that_count_together_lose_no_step(store):
+    """Three programs add one to the same memory, each time to what they saw; whoever was late sees so and repeats."""
+    slot = store.add_slot(a_slot("0"))
+    where = store.place if store.database.shared else str(store.file.parent)
+    command = [sys.executable, "-c", COUNTER, where, store.user, slot.id]
+    programs = [subprocess.Popen(command) for _ in range(3)]
+    assert [program.wait(60) for program in programs] == [0, 0, 0]
+    assert store.slot(slot.id).text == "75" and store.slot(slot.id).version == 76
+    assert [version.text for version in store.versions(slot.id)] == [str(number) for number in range(76)]
 
 
 def test_a_failed_transaction_leaves_nothing(store):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -67,6 +69,15 @@ def test_undo_holds_at_the_next_reading_everywhere(m, open_space):
     assert reads(m) == reads(other) == [DOG]
     m.undo()
     assert reads(m) == reads(other) == [] and texts(m.slots("deleted")) == [DOG]
+
+
+def test_what_another_program_does_is_seen_at_the_next_turn(m):
+    chat, slot = m.session(), m.add(DOG)
+    assert [read.slot.text for read in chat.send(ASK, **SHORT).reads] == [DOG]
+    script = "import sys; from mam.store import Store; Store(sys.argv[1], 'ann').edit_slot(sys.argv[2], sys.argv[3])"
+    folder = str(m.store.file.parent)
+    subprocess.run([sys.executable, "-c", script, folder, slot.id, "My dog is called Max."], check=True, timeout=60)
+    assert [read.slot.text for read in chat.send(ASK, **SHORT).reads] == ["My dog is called Max."]
 
 
 def test_undo_takes_back_a_turn_of_a_chat(m):
