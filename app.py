@@ -26,13 +26,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     options = parser.parse_args(arguments)
 
+    from mam.cli import Bars
     from mam.web.desk import Desk
     from mam.web.serve import serve
 
     def open_space(user: str):
         return mam.open(
             options.path, options.base, user, options.device, options.memory,
-            store=options.store, capacity=options.capacity,
+            store=options.store, capacity=options.capacity, progress=Bars(),
         )  # fmt: skip
 
     try:

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from mam import exchange, schema
 from mam.database import Database
-from mam.erasure import Erased, eraser
+from mam.erasure import BOUND, Erased, eraser
 from mam.errors import StoreError
 from mam.values import Searched
 
@@ -85,7 +85,7 @@ def _clear_files(database: Database, erased: Erased) -> list[Searched]:
     """
     exchange.scrub(database.folder, database.user, [*erased.slots, *erased.sessions], eraser(erased.texts))
     sure = [text for text in erased.texts - erased.living if len(text.encode("utf-8", "surrogatepass")) >= SHORTEST]
-    wanted = sorted(set().union(*map(patterns, sure)) | set(erased.vectors))
+    wanted = sorted(set().union(*map(patterns, sure)) | _vectors(database, erased))
     truncated = database.truncate_log()
     # some texts cannot be looked for, as they are short or part of others; and some purges are too large to look first
     thorough = len(sure) < len(erased.texts) or len(erased.slots) > 100 or bool(erased.sessions)
@@ -105,6 +105,17 @@ def _clear_files(database: Database, erased: Erased) -> list[Searched]:
             "reading it; close that program: the copy goes when this memory is next opened."
         )
     return searched
+
+
+def _vectors(database: Database, erased: Erased) -> set[bytes]:
+    """The purged vectors that can be searched for: not those another slot has, too, nor those that say nothing."""
+    found = sorted({vector for vector in erased.vectors if len(set(vector)) > PIECE})
+    shared: set[bytes] = set()
+    with database.reading() as connection:
+        for start in range(0, len(found), BOUND):
+            same = schema.keys.c.key.in_(found[start : start + BOUND])
+            shared |= set(map(bytes, connection.scalars(sa.select(schema.keys.c.key).where(same))))
+    return set(found) - shared
 
 
 def _rewrite(database: Database) -> None:

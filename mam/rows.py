@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 
+from mam.errors import StoreError
 from mam.values import Archived, Candidate, Read, Slot, Turn, Version, Write
 
 _SLOT_FIELDS = {field.name for field in fields(Slot)}
@@ -36,29 +37,32 @@ def slot_value(row) -> Slot:
         superseded_by, _changed, tags, pinned, document, position, reads, last_read, *_,
     ) = row  # fmt: skip
     slot = object.__new__(Slot)
-    # Filled at once instead of field by field through the checks of a frozen class: a memory of 100,000 slots opens
-    # half a second sooner.
-    slot.__dict__.update(
-        id=id,
-        text=text,
-        said=said,
-        speaker=speaker,
-        told=datetime.fromisoformat(told),
-        when=when,
-        state=state,
-        version=version,
-        session=session,
-        turn=turn,
-        span=None if span_start is None else (span_start, span_end),
-        score=score,
-        superseded_by=superseded_by,
-        tags=tags_value(tags),
-        pinned=pinned,
-        document=document,
-        position=position,
-        reads=reads,
-        last_read=last_read and datetime.fromisoformat(last_read),
-    )
+    try:
+        # Filled at once instead of field by field through the checks of a frozen class: a memory of 100,000 slots opens
+        # half a second sooner.
+        slot.__dict__.update(
+            id=id,
+            text=text,
+            said=said,
+            speaker=speaker,
+            told=datetime.fromisoformat(told),
+            when=when,
+            state=state,
+            version=version,
+            session=session,
+            turn=turn,
+            span=None if span_start is None else (span_start, span_end),
+            score=score,
+            superseded_by=superseded_by,
+            tags=tags_value(tags),
+            pinned=pinned,
+            document=document,
+            position=position,
+            reads=reads,
+            last_read=last_read and datetime.fromisoformat(last_read),
+        )
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"The memory {id} is damaged ({error}); restore it from an export or a backup.") from error
     return slot
 
 
@@ -119,8 +123,11 @@ def map_texts(trace: str, change: Callable[[str], str]) -> str:
 
 def turn_value(row) -> Turn:
     """From a row of the turns table."""
-    at = datetime.fromisoformat(row.at)
-    return turn_from(row.id, row.session, row.text, row.reply, at, json.loads(row.trace))
+    try:
+        at = datetime.fromisoformat(row.at)
+        return turn_from(row.id, row.session, row.text, row.reply, at, json.loads(row.trace))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StoreError(f"The turn {row.id} is damaged ({error}); restore it from an export or a backup.") from error
 
 
 def turn_from(id: str, session: str, text: str, reply: str, at: datetime, trace: dict) -> Turn:

@@ -447,7 +447,8 @@ class Space:
         New ones are stored batch by batch, so that whoever interrupts this goes on there the next time.
         """
         memory = self.engine.memory
-        known = self.store.keys([slot.id for slot in slots], memory.fingerprint)
+        stored = self.store.keys([slot.id for slot in slots], memory.fingerprint)
+        known = {id: key for id, key in stored.items() if len(key) == 4 * memory.dim}  # a damaged one is made anew
         missing = [slot for slot in slots if slot.id not in known]
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]

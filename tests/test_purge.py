@@ -95,6 +95,15 @@ def test_vectors_go_too(store, tmp_path):
     assert done.keys == 1 and not any(key.tobytes()[:16] in file.read_bytes() for file in tmp_path.iterdir())
 
 
+def test_a_vector_that_another_slot_shares_stays_with_that_one(store, tmp_path):
+    """Texts that only differ after the encoder's last token have the same vector."""
+    key = np.random.default_rng(1).standard_normal(64).astype("<f4")
+    slot, other = store.add_slot(a_slot(), key, "f1"), store.add_slot(a_slot("I love tea."), key, "f1")
+    zeros = store.add_slot(a_slot("Nothing at all."), np.zeros(64), "f1")
+    assert store.purge_slots([slot.id]).keys == 1 == store.purge_slots([zeros.id]).keys
+    assert store.keys([other.id], "f1")[other.id] == key.tobytes() and left_of(SECRET, tmp_path) == []
+
+
 def test_no_piece_is_left_in_pages_that_were_rearranged(store, tmp_path, monkeypatch):
     """Edits of neighbours move rows from page to page; what they leave behind must go, too, down to a few letters."""
     draw, rewritten = random.Random(0), []

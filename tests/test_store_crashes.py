@@ -8,17 +8,21 @@ import subprocess
 import sys
 import textwrap
 from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
+from mam import backup, exchange
 from mam.database import file_name
 from mam.errors import InputError, StoreError
 from mam.store import Store, new_id
-from mam.values import ACTIVE, ARCHIVED, DELETED, SUPERSEDED, Slot
+from mam.values import ACTIVE, ARCHIVED, DELETED, SUPERSEDED, Slot, Turn, Write
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 KILLS = 220
@@ -211,7 +215,38 @@ def test_a_file_damaged_in_the_middle_is_named(tmp_path):
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "damage, what",
+    [
+        ("UPDATE slots SET told = 'Tuesday'", "memory"), ("UPDATE slots SET tags = '{'", "memory"),
+        ("UPDATE turns SET trace = '{'", "turn"), ("UPDATE turns SET trace = '[]'", "turn"),
+        ("UPDATE turns SET trace = '{\"writes\": 5}'", "turn"),
+    ],
+)  # fmt: skip
+def test_a_damaged_row_is_named(tmp_path, damage, what):
+    store = Store(tmp_path, "ann")
+    slot, session = store.add_slot(a_slot()), store.new_session()
+    store.save_turn(Turn(new_id(), session.id, "Hello.", "", NOW))
+    with sqlite3.connect(store.file) as connection:
+        connection.execute(damage)
+    with pytest.raises(StoreError, match=f"The {what} .* is damaged") as error:
+        store.slot(slot.id)
+        store.turns(session.id)
+    assert len(str(error.value).splitlines()) == 1
+
+
 # -- every operation against a plain dictionary -----------------------------------------------------------------------
+
+
+def still_there(act):
+    """A rule that does nothing with a slot that went with its session."""
+
+    @wraps(act)
+    def unless_gone(self, id, **more):
+        if id in self.model:
+            act(self, id, **more)
+
+    return unless_gone
 
 
 class Against(RuleBasedStateMachine):
@@ -228,7 +263,8 @@ class Against(RuleBasedStateMachine):
         self.model: dict[str, tuple] = {}
         self.undos: list[dict[str, tuple | None]] = []  # what each change replaced
         self.past: list[tuple[int, dict[str, tuple]]] = []
-        self.number = 0
+        self.number = self.moved = 0
+        self.session, self.told = None, []
 
     def teardown(self):
         self.store.close()
@@ -256,6 +292,7 @@ class Against(RuleBasedStateMachine):
         return slot.id
 
     @rule(id=ids)
+    @still_there
     def edit(self, id):
         text = self.text()
         if self.model[id][1] == DELETED:
@@ -266,22 +303,26 @@ class Against(RuleBasedStateMachine):
             self.put(id, text=text)
 
     @rule(id=ids)
+    @still_there
     def delete(self, id):
         self.store.delete_slot(id)
         self.put(id, state=DELETED)
 
     @rule(id=ids)
+    @still_there
     def restore(self, id):
         self.store.restore_slot(id)
         self.put(id, state=ACTIVE, superseded_by=None)
 
     @rule(id=ids)
+    @still_there
     def archive(self, id):
         if self.model[id][1] in (ACTIVE, ARCHIVED):
             self.store.archive_slot(id)
             self.put(id, state=ARCHIVED)
 
     @rule(id=ids, pinned=st.booleans(), tags=st.lists(st.sampled_from("abc"), unique=True))
+    @still_there
     def pin_and_tag(self, id, pinned, tags):
         with self.store.atomic():  # one change
             self.store.pin_slot(id, pinned)
@@ -291,6 +332,8 @@ class Against(RuleBasedStateMachine):
     @rule(target=ids, id=ids)
     def update(self, id):
         """As a turn does: a new slot in place of an old one."""
+        if id not in self.model:
+            return multiple()
         new = a_slot(self.text())
         with self.store.atomic():
             self.store.add_slot(new)
@@ -313,8 +356,19 @@ class Against(RuleBasedStateMachine):
 
     @rule(id=consumes(ids))
     def purge(self, id):
+        if id not in self.model:
+            return  # it went with its session
         text = self.model[id][0]
         self.store.purge_slots([id])
+        self.forget(id)
+        self.search([text])
+
+    def search(self, texts: list[str]) -> None:
+        for file in self.store.file.parent.iterdir():
+            assert not any(text.encode() in file.read_bytes() for text in texts)
+
+    def forget(self, id: str) -> None:
+        """Take a slot out of the model and its past, as if it never was."""
 
         def without(state: dict[str, tuple | None]) -> dict[str, tuple | None]:
             return {
@@ -326,22 +380,64 @@ class Against(RuleBasedStateMachine):
         self.model = without(self.model)
         self.undos = [change for change in map(without, self.undos) if change]
         self.past = [(version, without(state)) for version, state in self.past]
-        for file in self.store.file.parent.iterdir():
-            assert text.encode() not in file.read_bytes()
+
+    @rule(target=ids)
+    def say(self):
+        """A slot told in a conversation, and quoted in its turn."""
+        self.session = self.session or self.store.new_session().id
+        slot = a_slot(self.text(), session=self.session, turn=new_id())
+        turn = Turn(slot.turn, self.session, f"Hello. {slot.text}", "", NOW, writes=(Write(slot, 0.9, "new"),))
+        with self.store.atomic():
+            self.store.save_turn(turn)
+            self.store.add_slot(slot)
+        self.told.append(slot.id)
+        self.changed(**{slot.id: (slot.text, ACTIVE, (), False, None)})
+        return slot.id
+
+    @rule()
+    def purge_the_session(self):
+        if not self.session:
+            return
+        texts = [self.model[id][0] for id in self.told if id in self.model]
+        assert set(self.store.purge_session(self.session).slots) == {id for id in self.told if id in self.model}
+        for id in self.told:
+            self.forget(id)
+        self.session, self.told = None, []
+        self.search(texts)
+
+    @rule()
+    def move_house(self):
+        """Everything into a file, and from there into a new store, in place of the old one; steps are not undone."""
+        file = Path(self.folder.name) / "all.jsonl"
+        exchange.export(backup.everything(self.store), file, "ann", complete=True)
+        self.store.close()
+        self.moved += 1
+        self.store = Store(Path(self.folder.name) / f"house {self.moved}", "ann")
+        exported = exchange.load(file)
+        fresh = backup.new_slots(self.store, exported)
+        backup.take_in(self.store, exported, fresh, np.zeros((len(fresh), 2)), "f")
+        again = file.with_name("again.jsonl")
+        exchange.export(backup.everything(self.store), again, "ann", complete=True)
+        assert again.read_bytes() == file.read_bytes()
+        for path in (file, again):
+            path.unlink()
+        self.past = []
+        self.undos = [dict.fromkeys(self.model)] if self.model else []  # now one change: that all of it came in
 
     @rule(id=ids)
+    @still_there
     def crash_in_the_middle(self, id):
         """A program that dies before its transaction is committed; its store is never closed."""
         with pytest.raises(ZeroDivisionError), self.store.atomic():
             self.store.add_slot(a_slot(self.text()))
             self.store.restore_slot(id)
             raise ZeroDivisionError
-        self.store = Store(self.folder.name, "ann")
+        self.store = Store(self.store.file.parent, "ann")
 
     @rule()
     def reopen(self):
         self.store.close()
-        self.store = Store(self.folder.name, "ann")
+        self.store = Store(self.store.file.parent, "ann")
 
     @rule()
     def note(self):

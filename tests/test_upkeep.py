@@ -18,6 +18,7 @@ from mam.chat import Chat
 from mam.engine import Engine
 from mam.errors import ConflictError, InputError, MamError
 from mam.model import MemoryModel
+from mam.schema import keys
 from mam.space import BATCH, Space
 from mam.store import Store, new_id
 from mam.values import ACTIVE, Slot
@@ -328,6 +329,13 @@ def test_re_encoding_shows_progress_and_goes_on_where_it_was_interrupted(m, open
     encoded.clear()
     open_space()
     assert encoded == []
+
+
+def test_damaged_keys_are_made_anew(m, open_space):
+    slot = m.add(DOG)
+    with m.store.atomic() as tx:
+        tx.execute(keys.update().values(key=b"\x00\x01"))
+    assert reads(open_space()) == [DOG] and len(m.store.keys([slot.id], "rules")[slot.id]) == 4 * RuleMemory.dim
 
 
 def test_a_key_made_of_an_older_text_is_not_kept(m, open_space, monkeypatch):
