@@ -71,6 +71,7 @@ class SlotIndex:
         self._told = np.zeros(0, dtype=np.float64)
         self._alive = np.zeros(0, dtype=bool)
         self._postings: dict[str, array] = {}
+        self._worded = 0  # rows whose words are in the postings; the others follow when words are first asked for
         self._speakers: dict[str, array] = {}
 
     def __len__(self) -> int:
@@ -95,11 +96,17 @@ class SlotIndex:
             self._row[slot.id] = row
             self._told[row] = slot.told.timestamp()
             self._alive[row] = True
-            for word in words(slot.text):
+            self._speakers.setdefault(slot.speaker.lower(), array("l")).append(row)
+
+    def _read_words(self) -> None:
+        """The words of rows added since the last time; a large memory opens sooner if that waits for a query."""
+        for row in range(self._worded, len(self.slots)):
+            slot = self.slots[row]
+            for word in words(slot.text) if slot else ():
                 if (hits := self._postings.get(word)) is None:
                     hits = self._postings[word] = array("l")
                 hits.append(row)
-            self._speakers.setdefault(slot.speaker.lower(), array("l")).append(row)
+        self._worded = len(self.slots)
 
     def remove(self, id: str) -> None:
         """Forget a slot; one that is not there is no error."""
@@ -140,6 +147,7 @@ class SlotIndex:
         speaker: 1 when the query speaks of whoever said it.
         """
         rows, n = len(self.slots), max(len(self), 1)
+        self._read_words()
         out = np.zeros((len(EVIDENCE), rows), dtype=np.float32)
         total = 0.0
         for word in words(query):

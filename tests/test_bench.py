@@ -261,7 +261,7 @@ def test_the_store_is_measured_at_every_size(world, monkeypatch):
     monkeypatch.setattr(store, "TIMES", 3)
     results = store.run(world, common.Settings())
     assert results["slots"] == 60 and list(results["growth"]) == ["20", "60"]
-    for name in ("open_s", "page_ms", "edit_ms", "add_ms", "purge_s", "purge_checked_s", "peak_mib"):
+    for name in ("open_s", "first_read_s", "page_ms", "edit_ms", "add_ms", "purge_s", "purge_checked_s", "peak_mib"):
         assert results[name] > 0 and results[name] == results["growth"]["60"][name]
     assert list(store.run(world, common.Settings(limit=5))["growth"]) == ["5"]
 
