@@ -20,15 +20,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--user", default="local", help="whose memory")
     parser.add_argument("--path", help="the folder of the memories (default: $MAM_HOME or the platform's place)")
     parser.add_argument("--memory", help="the folder of a memory model (default: the shipped one)")
+    parser.add_argument("--store", metavar="URL", help="a PostgreSQL server: postgresql+psycopg://USER@HOST/DATABASE")
+    parser.add_argument("--capacity", type=int, metavar="N", help="from now on remember at most N at once (0: all)")
     parser.add_argument("--port", type=int, default=7860)
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     options = parser.parse_args(arguments)
 
+    from mam.cli import Bars
     from mam.web.desk import Desk
     from mam.web.serve import serve
 
     def open_space(user: str):
-        return mam.open(options.path, options.base, user, options.device, options.memory)
+        return mam.open(
+            options.path, options.base, user, options.device, options.memory,
+            store=options.store, capacity=options.capacity, progress=Bars(),
+        )  # fmt: skip
 
     try:
         serve(Desk(open_space, options.user, options.base), options.port, browser=not options.no_browser)

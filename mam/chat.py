@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 
 from mam.candidates import split
 from mam.decode import text_stream
+from mam.errors import InputError
 from mam.prompt import compose, described
 from mam.reader import ABSTAIN, ABSTAINS
 from mam.store import new_id
-from mam.values import ASSISTANT, USER, Candidate, Event, Read, Session, Turn, Write
+from mam.values import ASSISTANT, USER, Archived, Candidate, Event, Read, Session, Turn, Write
 
 if TYPE_CHECKING:
     from mam.space import Space
@@ -44,17 +45,20 @@ class Chat:
     """One session of a space."""
 
     def __init__(self, space: Space, session: Session):
-        self.space, self.id = space, session.id
+        self.space, self.id, self.temporary = space, session.id, session.temporary
+        self._title, self._said = session.title, []  # of a temporary session, which is nowhere else
 
     @property
     def title(self) -> str:
-        return self.space.store.session(self.id).title
+        return self._title if self.temporary else self.space.store.session(self.id).title
 
     def rename(self, title: str) -> None:
+        if self.temporary:
+            raise InputError("A temporary conversation is not kept, so it needs no name.")
         self.space.store.rename_session(self.id, title)
 
     def turns(self) -> list[Turn]:
-        return self.space.turns(self.id)
+        return list(self._said) if self.temporary else self.space.turns(self.id)
 
     def send(self, text: str, **options) -> Turn:
         """Say something and wait for the whole turn; options as in `stream`."""
@@ -92,11 +96,25 @@ class Chat:
         said = {"text": "", "reply": text} if speaker == ASSISTANT else {"text": text, "reply": ""}
         turn = Turn(new_id(), self.id, at=at.astimezone(UTC), **said)
         with self.space.engine.lock:
+            began = self.space.version()
             candidates = _candidates(text, speaker, at, self._before())
             hidden = self.space.encoded(_texts(candidates))
-            writes, rejected = self.space.write(turn, candidates, hidden)
-            self.space.store.save_turn(replace(turn, writes=writes, rejected=rejected))
+            writes, rejected, archived = self._write(turn, candidates, hidden)
+            turn = replace(turn, writes=writes, rejected=rejected, archived=archived)
+            self._save(turn, began=began, seen=[write.slot for write in writes])
         return writes, rejected
+
+    def _write(self, turn: Turn, candidates: Sequence[Candidate], hidden: dict) -> tuple[tuple, tuple, tuple]:
+        """(writes, rejected, archived), as `Space.write`; a temporary session only judges."""
+        if self.temporary:
+            return (), self.space.judged(candidates, hidden, "this conversation is temporary"), ()
+        return self.space.write(turn, candidates, hidden)
+
+    def _save(self, turn: Turn, **how) -> None:
+        if self.temporary:
+            self._said.append(turn)
+        else:
+            self.space.store.save_turn(turn, **how)
 
     def _stream(self, text: str, k: int, manner: Manner, stop: threading.Event) -> Iterator[Event]:
         space, engine, watch = self.space, self.space.engine, Stopwatch()
@@ -104,7 +122,7 @@ class Chat:
         turn = Turn(new_id(), self.id, text, "", now.astimezone(UTC))
         with engine.lock:
             space.refresh()
-            before = self._before()
+            began, before = space.version(), self._before()
             candidates = _candidates(text, USER, now, before)
             watch.lap("split")
             hidden = space.encoded([text, *_texts(candidates)])
@@ -120,7 +138,8 @@ class Chat:
             if first := next(pieces, ""):  # nobody waits for gate and disk before the first word
                 yield Event("token", first)
         finally:  # what was said is remembered, also when nobody listens to the reply any more
-            reply.writes, reply.rejected = space.write(turn, candidates, hidden)
+            reply.writes, reply.rejected, reply.archived = self._write(turn, candidates, hidden)
+            reply.seen += [write.slot for write in reply.writes]
             watch.lap("write")
         try:
             yield Event("write", reply.writes)
@@ -128,10 +147,12 @@ class Chat:
                 yield Event("token", piece)
         finally:
             turn = reply.finished()
-            space.store.save_turn(turn)
+            self._save(turn, finished=True, began=began, seen=reply.seen)
         yield Event("turn", turn)
 
     def _before(self) -> list[Turn]:
+        if self.temporary:
+            return self._said[-TURNS_BACK:]
         return self.space.store.turns(self.id, last=TURNS_BACK)
 
 
@@ -150,8 +171,10 @@ class Reply:
     ):
         self.space, self.turn, self.manner, self.stop, self.watch = space, turn, manner, stop, watch
         self.reads = turn.reads
+        self.seen = [read.slot for read in turn.reads]  # every text of a slot that this turn has met
         self.writes: tuple[Write, ...] = ()
         self.rejected: tuple[Candidate, ...] = ()
+        self.archived: tuple[Archived, ...] = ()
         self.ids: list[int] = []
         self.text = ""
         self.complete = False
@@ -190,6 +213,7 @@ class Reply:
             reads=self.reads,
             writes=self.writes,
             rejected=self.rejected,
+            archived=self.archived,
             abstained=self.turn.abstained or bool(self._given()) and self.text.startswith(ABSTAIN),
             stopped=not self.complete,
             given=self.given,
@@ -243,6 +267,7 @@ class Reply:
         with self.space.engine.lock:
             reads = self.space.current(self.reads)
         changed, self.reads = reads != self.reads, reads
+        self.seen += [read.slot for read in reads] if changed else []
         return changed
 
     def _first(self) -> None:

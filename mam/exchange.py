@@ -1,96 +1,322 @@
-"""Memories in and out of files: slots as JSON lines, documents as text.
+"""Exported memories: JSON lines, one thing a line, so that they can be read, searched and cut with ordinary tools.
 
-Knows file formats; does not know the store or the networks (see `space`). An exported file is a header line and
-one slot a line, so that it can be read, searched and cut with ordinary tools:
+Knows the format; does not know the store or the networks (see `space`). The first line is a header, every other line
+has a "kind":
 
-    {"mam": "slots", "version": 1}
-    {"id": "...", "text": "My dog is called Rex.", "told": "2026-11-22T12:00:00+00:00", ...}
+    {"mam": "memory", "version": 2, "user": "ann"}
+    {"kind": "slot", "id": "...", "text": "My dog is called Rex.", "told": "2026-11-22T12:00:00.000000+00:00", ...}
+    {"kind": "session", "id": "...", "title": "Monday", "created": "...", "archived": false}
+    {"kind": "turn", "id": "...", "session": "...", "text": "...", "reply": "...", "at": "...", "trace": {...}}
+    {"kind": "version", "slot": "...", "version": 1, "text": "...", "state": "active", "by": "user", "at": "...", ...}
+
+An ordinary export holds slots without the trash and without the conversations they come from; a complete one holds
+everything, in this order: sessions, turns, slots, versions. Version 1 had slots only, and `{"mam": "slots"}` on top.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import asdict
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from mam import rows
 from mam.errors import InputError
-from mam.values import DELETED, STATES, Slot
+from mam.values import DELETED, STATES, Session, Slot, Turn, Version
 
-HEADER = {"mam": "slots", "version": 1}
-LARGEST = 5_000_000  # bytes of a document
-DOCUMENTS = (".txt", ".md")
-_TEXTS = ("id", "text", "said", "speaker", "told", "state")
+VERSION = 2
+LONGEST_LINE = 20_000_000  # characters
+LONGEST = {"text": 2_000, "said": 100_000, "reply": 1_000_000, "speaker": 200, "document": 1_000, "position": 200}
+LONGEST_OTHER = 2_000  # characters of any other text
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
+
+Bad = Callable[[int, str], None]  # is told the number of a line that is left out, and why
 
 
-def export(slots: Iterable[Slot], path: str | os.PathLike) -> int:
-    """Write the slots that are not in the trash; the file is complete or not there at all."""
-    path = Path(path)
-    kept = [slot for slot in slots if slot.state != DELETED]
-    lines = [HEADER, *({**asdict(slot), "told": slot.told.isoformat()} for slot in kept)]
+@dataclass(frozen=True)
+class Exported:
+    """What an exported file holds."""
+
+    slots: list[Slot] = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    versions: list[Version] = field(default_factory=list)
+
+
+def export(what: Exported, path: str | os.PathLike, user: str, *, complete: bool = False) -> int:
+    """Write a memory; returns the number of slots. The file is complete or not there at all.
+
+    Unless it is to be complete, slots of the trash and all but slots are left out.
+    """
+    if not complete:
+        what = Exported([_alone(slot) for slot in what.slots if slot.state != DELETED])
+    _write(Path(path), user, _lines(what))
+    return len(what.slots)
+
+
+def load(path: str | os.PathLike, bad: Bad | None = None) -> Exported:
+    """What an exported file holds.
+
+    Raises InputError that names the first line that cannot be read; with `bad`, that is told of each such line instead,
+    and the others are returned.
+    """
+    found: Exported = Exported()
+    seen: set[tuple[str, str]] = set()
+    for number, line in _numbered(Path(path)):
+        if number == 1:
+            _checked_header(line, path)
+            continue
+        try:
+            kind, value = _value(line)
+            _check_place(kind, value, seen)
+            getattr(found, f"{kind}s").append(value)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            why = _why(error)
+            if bad is None:
+                message = f"Line {number} of {path} cannot be imported ({why}); nothing was imported."
+                raise InputError(message) from error
+            bad(number, why)
+    return found
+
+
+def _check_place(kind: str, value: Slot | Session | Turn | Version, seen: set[tuple[str, str]]) -> None:
+    """Whether what a line speaks of is known from the lines before it."""
+    if kind == "version":
+        if ("slot", value.slot) not in seen:
+            raise ValueError("a version of a slot that is not in the file")
+        return
+    if kind == "turn" and ("session", value.session) not in seen:
+        raise ValueError("a turn of a session that is not in the file")
+    if (kind, value.id) in seen:
+        raise ValueError("the same id twice")
+    seen.add((kind, value.id))
+
+
+def is_export(path: str | os.PathLike) -> bool:
+    """Whether the file starts with the header of an exported memory. Raises InputError when it cannot be read."""
+    return "mam" in _header(next((line for _, line in _numbered(Path(path))), ""))
+
+
+def owner(file: Path) -> str | None:
+    """Whose export a file is; None for any other file."""
+    try:
+        with file.open(encoding="utf-8") as opened:
+            user = _header(opened.readline(10_000)).get("user")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return user if isinstance(user, str) else None
+
+
+def scrub(folder: Path, user: str, ids: Collection[str], erase: Callable[[str], str]) -> None:
+    """Take slots and texts out of the exports of a user that lie under a folder."""
+    gone = set(ids)
+    for file in sorted(folder.rglob("*.jsonl")):
+        if owner(file) != user:
+            continue
+        try:
+            lines = file.read_text(encoding="utf-8").split("\n")[1:]
+            items = [json.loads(rows.map_texts(line, erase)) for line in lines if line.strip()]
+            kept = [item for item in items if gone.isdisjoint(map(item.get, ("id", "slot", "session")))]
+            _write(file, user, kept)
+        except (ValueError, AttributeError, OSError, InputError):
+            continue  # changed by hand, or not to be written: left as it is, and named if it holds a text
+
+
+# -- writing --------------------------------------------------------------------------------------------------------
+
+
+def _alone(slot: Slot) -> Slot:
+    """A slot without the conversation it was told in, which is not in the file."""
+    return replace(slot, session=None, turn=None, span=slot.span if slot.document else None)
+
+
+def _lines(what: Exported) -> Iterator[dict]:
+    for session in what.sessions:
+        line = {"id": session.id, "title": session.title, "created": session.created, "archived": session.archived}
+        yield {"kind": "session", **line}
+    for turn in what.turns:
+        line = {"id": turn.id, "session": turn.session, "text": turn.text, "reply": turn.reply, "at": turn.at}
+        yield {"kind": "turn", **line, "trace": json.loads(rows.trace_text(turn))}
+    for slot in what.slots:
+        yield {"kind": "slot", **asdict(slot)}
+    for version in what.versions:
+        yield {"kind": "version", **asdict(version)}
+
+
+def _write(path: Path, user: str, lines: Iterable[dict]) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+        with part.open("w", encoding="utf-8") as file:
+            for line in ({"mam": "memory", "version": VERSION, "user": user}, *lines):
+                file.write(json.dumps(line, ensure_ascii=False, default=rows.to_text) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise InputError(f"{path} could not be written ({error.strerror}); choose another place.") from error
-    return len(kept)
 
 
-def load(path: str | os.PathLike) -> list[Slot]:
-    """The slots of an exported file. Raises InputError that names the first line that cannot be read."""
-    lines = _text(Path(path)).splitlines()
+# -- reading --------------------------------------------------------------------------------------------------------
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not empty, with their numbers; the first one always, even if it is."""
     try:
-        header = json.loads(lines[0]) if lines else {}
-    except ValueError:
-        header = {}
-    if not isinstance(header, dict) or header.get("mam") != HEADER["mam"]:
-        raise InputError(f"{path} is no exported memory; its first line should be {json.dumps(HEADER)}.")
-    if header.get("version") != HEADER["version"]:
-        raise InputError(
-            f"{path} was exported by a newer mam (version {header.get('version')}); update mam to import it."
-        )
-    slots = [_slot(line, number, path) for number, line in enumerate(lines[1:], 2) if line.strip()]
-    if len({slot.id for slot in slots}) < len(slots):
-        raise InputError(f"{path} holds the same id twice; nothing was imported.")
-    return slots
-
-
-def document(path: str | os.PathLike) -> str:
-    """The text of a document."""
-    path = Path(path)
-    if path.suffix.lower() not in DOCUMENTS:
-        raise InputError(f"{path} is no text; documents end in {' or '.join(DOCUMENTS)}.")
-    return _text(path)
-
-
-def _slot(line: str, number: int, path: str | os.PathLike) -> Slot:
-    """One line as a slot; where it was said stays behind, because that session is not in the file."""
-    try:
-        row = json.loads(line)
-        if not all(isinstance(row[name], str) and row[name].strip() for name in _TEXTS):
-            raise ValueError("an empty text")
-        if row["state"] not in STATES or not 8 <= len(row["id"]) <= 64 or not int(row["version"]) >= 1:
-            raise ValueError("an unknown state, id or version")
-        told = datetime.fromisoformat(row["told"])
-        if told.tzinfo is None:
-            raise ValueError("a time without a time zone")
-        known = {name: row.get(name) for name in ("when", "score", "superseded_by")}
-        texts = {name: row[name] for name in _TEXTS if name != "told"}
-        return Slot(**texts, **known, told=told, version=int(row["version"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"Line {number} of {path} is not a slot ({error}); nothing was imported.") from error
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"{path} is larger than {LARGEST // 1_000_000} MB; split it.")
-        return path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            number = 0
+            while line := file.readline(LONGEST_LINE):
+                number += 1
+                if len(line) == LONGEST_LINE:
+                    raise InputError(f"Line {number} of {path} is longer than {LONGEST_LINE:,} characters; split it.")
+                if line.strip() or number == 1:
+                    yield number, line
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8, then repeat.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+
+
+def _header(line: str) -> dict:
+    try:
+        header = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
+def _checked_header(line: str, path: str | os.PathLike) -> None:
+    version = _header(line).get("version")
+    if not isinstance(version, int) or not 1 <= version <= VERSION:
+        raise InputError(f"{path} was exported by a newer mam (version {version}); update mam to import it.")
+
+
+def _value(line: str) -> tuple[str, Slot | Session | Turn | Version]:
+    """The kind of a line and its value. Raises ValueError, KeyError or TypeError for whatever is wrong with it."""
+    row = json.loads(line, parse_constant=_no_number)
+    if not isinstance(row, dict):
+        raise ValueError("not an object")
+    kind = row.pop("kind", "slot")
+    make = {"slot": _slot, "session": _session, "turn": _turn, "version": _version}.get(kind)
+    if make is None:
+        raise ValueError(f"an unknown kind {str(kind)[:40]!r}")
+    _check_texts(row)
+    return kind, make(row)
+
+
+def _check_texts(row: dict) -> None:
+    for name, value in row.items():
+        if isinstance(value, str):
+            if len(value) > LONGEST.get(name, LONGEST_OTHER):
+                raise ValueError(f"{name} is longer than {LONGEST.get(name, LONGEST_OTHER):,} characters")
+            if name != "reply" and _CONTROL.search(value):  # a base may say anything
+                raise ValueError(f"a control character in {name}")
+
+
+def _slot(row: dict) -> Slot:
+    span, score, reads = row.get("span"), row.get("score"), row.get("reads", 0)
+    if span is not None and not (isinstance(span, list) and len(span) == 2 and all(type(n) is int for n in span)):
+        raise ValueError("a span that is not two numbers")
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+        raise ValueError("a score that is not a number")
+    if type(reads) is not int or not 0 <= reads < 1 << 53:
+        raise ValueError("reads that are not counted")
+    return Slot(
+        id=_id(row["id"]),
+        said=_text(row, "said"),
+        speaker=_text(row, "speaker"),
+        told=_time(row["told"]),
+        session=_maybe(row, "session"),
+        turn=_maybe(row, "turn"),
+        span=span and tuple(span),
+        score=score,
+        document=_maybe(row, "document"),
+        position=_maybe(row, "position"),
+        reads=reads,
+        last_read=None if row.get("last_read") is None else _time(row["last_read"]),
+        **_stated(row),
+    )
+
+
+def _version(row: dict) -> Version:
+    return Version(slot=_id(row["slot"]), by=_text(row, "by"), at=_time(row["at"]), **_stated(row))
+
+
+def _stated(row: dict) -> dict:
+    """What slots and versions have in common."""
+    version, tags, pinned = row["version"], row.get("tags", []), row.get("pinned", False)
+    if row["state"] not in STATES:
+        raise ValueError("an unknown state")
+    if type(version) is not int or not 1 <= version < 1 << 31:
+        raise ValueError("an impossible version")
+    if not (isinstance(tags, list) and all(isinstance(tag, str) and 1 <= len(tag) <= 64 for tag in tags)):
+        raise ValueError("tags that are not a list of texts")
+    if not isinstance(pinned, bool):
+        raise ValueError("pinned is neither true nor false")
+    return {
+        "text": _text(row, "text"),
+        "state": row["state"],
+        "version": version,
+        "when": _maybe(row, "when"),
+        "superseded_by": _maybe(row, "superseded_by"),
+        "tags": tuple(tags),
+        "pinned": pinned,
+    }
+
+
+def _session(row: dict) -> Session:
+    if not isinstance(row.get("title"), str) or not isinstance(row["archived"], bool):
+        raise ValueError("a session without a title")
+    return Session(_id(row["id"]), row["title"], _time(row["created"]), archived=row["archived"])
+
+
+def _turn(row: dict) -> Turn:
+    for name in ("session", "text", "reply"):
+        if not isinstance(row[name], str):
+            raise ValueError(f"{name} is not a text")
+    turn = rows.turn_from(_id(row["id"]), row["session"], row["text"], row["reply"], _time(row["at"]), row["trace"])
+    rows.trace_text(turn).encode("utf-8")
+    return turn
+
+
+def _id(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]{8,64}", value):
+        raise ValueError("an impossible id")
+    return value
+
+
+def _text(row: dict, name: str) -> str:
+    if not isinstance(row[name], str) or not row[name].strip():
+        raise ValueError(f"an empty {name}")
+    return row[name]
+
+
+def _maybe(row: dict, name: str) -> str | None:
+    value = row.get(name)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{name} is not a text")
+    return value
+
+
+def _time(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError("a time that is not a text")
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise ValueError("a time without a time zone")
+    return moment
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is not a number")
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    return " ".join(str(error).split())[:200]

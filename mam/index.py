@@ -11,6 +11,7 @@ import re
 from array import array
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 
 import numpy as np
 import Stemmer
@@ -42,10 +43,18 @@ _stemmer = Stemmer.Stemmer("english")
 _stop_words = (ENGLISH_STOP_WORDS - KEPT_STOP_WORDS) | {"s", "t", "ll", "ve", "m", "d"}
 
 
+_words = re.compile(r"[^\W_]+")
+
+
 def words(text: str) -> set[str]:
     """The stems of the words that carry meaning."""
-    found = re.findall(r"[^\W_]+", text.lower())
-    return set(_stemmer.stemWords([w for w in found if w not in _stop_words]))
+    found = _words.findall(text.lower())
+    return {stem for word in found if (stem := word if word.isdigit() else _stem(word))}
+
+
+@lru_cache(maxsize=1 << 16)  # opening a large memory sees the same words again and again
+def _stem(word: str) -> str:
+    return "" if word in _stop_words else _stemmer.stemWord(word)
 
 
 class SlotIndex:
@@ -62,6 +71,7 @@ class SlotIndex:
         self._told = np.zeros(0, dtype=np.float64)
         self._alive = np.zeros(0, dtype=bool)
         self._postings: dict[str, array] = {}
+        self._worded = 0  # rows whose words are in the postings; the others follow when words are first asked for
         self._speakers: dict[str, array] = {}
 
     def __len__(self) -> int:
@@ -80,17 +90,23 @@ class SlotIndex:
             self.remove(slot.id)
         first = len(self.slots)
         self._reserve(first + len(slots))
-        self._keys[first : first + len(slots)] = torch.from_numpy(
-            np.asarray(keys, dtype=np.float32).reshape(-1, self.dim)
-        )
+        self._keys.numpy()[first : first + len(slots)] = np.asarray(keys, dtype=np.float32).reshape(-1, self.dim)
         for row, slot in enumerate(slots, start=first):
             self.slots.append(slot)
             self._row[slot.id] = row
             self._told[row] = slot.told.timestamp()
             self._alive[row] = True
-            for word in words(slot.text):
-                self._postings.setdefault(word, array("l")).append(row)
             self._speakers.setdefault(slot.speaker.lower(), array("l")).append(row)
+
+    def _read_words(self) -> None:
+        """The words of rows added since the last time; a large memory opens sooner if that waits for a query."""
+        for row in range(self._worded, len(self.slots)):
+            slot = self.slots[row]
+            for word in words(slot.text) if slot else ():
+                if (hits := self._postings.get(word)) is None:
+                    hits = self._postings[word] = array("l")
+                hits.append(row)
+        self._worded = len(self.slots)
 
     def remove(self, id: str) -> None:
         """Forget a slot; one that is not there is no error."""
@@ -107,6 +123,15 @@ class SlotIndex:
         """Cosine of `key` (dim,) with every row: (rows,) float32. Dead rows give 0."""
         return self._keys[: len(self.slots)] @ torch.from_numpy(np.asarray(key, dtype=np.float32))
 
+    def similarities(self, ids: Sequence[str]) -> np.ndarray:
+        """Cosine of slots with every row: (ids, rows) float32; -1 with themselves and with dead rows."""
+        at = torch.tensor([self._row[id] for id in ids], dtype=torch.long)
+        rows = self._keys[: len(self.slots)]
+        similar = (rows[at] @ rows.T).numpy()
+        similar[:, ~self._alive[: len(self.slots)]] = -1
+        similar[np.arange(len(ids)), at.numpy()] = -1
+        return similar
+
     @property
     def alive(self) -> torch.Tensor:
         """(rows,) bool."""
@@ -122,6 +147,7 @@ class SlotIndex:
         speaker: 1 when the query speaks of whoever said it.
         """
         rows, n = len(self.slots), max(len(self), 1)
+        self._read_words()
         out = np.zeros((len(EVIDENCE), rows), dtype=np.float32)
         total = 0.0
         for word in words(query):

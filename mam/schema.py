@@ -1,20 +1,30 @@
-"""The tables of a user's file, the migrations that make them, and the conversion between rows and values.
+"""The tables of a user's memory and the migrations that make them.
 
-Knows SQL types and JSON; does not know connections, transactions or who asks (see `store`). A migration is a
-small function; it and its record are committed together, so a file is always at a known step.
+Knows SQL types; does not know connections, transactions or who asks (see `database`), nor values (see `rows`). A
+migration is a small function; it and its record are committed together, so a file is always at a known step.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import UTC, datetime
 
-from sqlalchemy import Column, Connection, Float, Integer, LargeBinary, MetaData, String, Table, Text, inspect, select
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    inspect,
+    select,
+)
 
 from mam.errors import StoreError
-from mam.values import Candidate, Read, Slot, Turn, Version, Write
 
 metadata = MetaData()
 
@@ -27,6 +37,7 @@ sessions = Table(
     Column("id", String),
     Column("title", Text),  # null: named after its first message when listed, so that no copy of it is kept
     Column("created", String),
+    Column("archived", Boolean, default=False),
 )
 turns = Table(
     "turns",
@@ -58,6 +69,12 @@ slots = Table(
     Column("score", Float),
     Column("superseded_by", String),
     Column("changed", Integer),  # the data version of its last change: what other processes ask for
+    Column("tags", Text, default="[]"),  # JSON list
+    Column("pinned", Boolean, default=False),
+    Column("document", Text),
+    Column("position", Text),
+    Column("reads", Integer, default=0),
+    Column("last_read", String),
 )
 versions = Table(
     "versions",
@@ -69,6 +86,13 @@ versions = Table(
     Column("state", String),
     Column("by", String),
     Column("at", String),
+    Column("when", String),
+    Column("superseded_by", String),
+    Column("tags", Text, default="[]"),
+    Column("pinned", Boolean, default=False),
+    Column("changed", Integer, default=0),  # data version of this change; 0: written before they were kept
+    Column("batch", Integer, default=0),  # first data version of its transaction: what undo takes back at once
+    Column("undoes", Integer),  # the batch that this row took back
 )
 keys = Table(
     "keys",
@@ -105,86 +129,110 @@ def _first_tables(connection: Connection) -> None:
     connection.execute(meta.insert().values(name="changes", value="0"))
 
 
-MIGRATIONS: dict[str, Callable[[Connection], None]] = {"0001 first tables": _first_tables}  # only ever add at the end
+def _slots_remember_more(connection: Connection) -> None:
+    """Tags, pins, documents, usage; versions that hold everything a slot was; archived sessions."""
+    for statement in (
+        "ALTER TABLE slots ADD COLUMN tags TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE slots ADD COLUMN pinned BOOLEAN NOT NULL DEFAULT FALSE",
+        "ALTER TABLE slots ADD COLUMN document TEXT",
+        "ALTER TABLE slots ADD COLUMN position TEXT",
+        "ALTER TABLE slots ADD COLUMN reads INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE slots ADD COLUMN last_read TEXT",
+        "ALTER TABLE versions ADD COLUMN [when] TEXT",
+        "ALTER TABLE versions ADD COLUMN superseded_by TEXT",
+        "ALTER TABLE versions ADD COLUMN tags TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE versions ADD COLUMN pinned BOOLEAN NOT NULL DEFAULT FALSE",
+        "ALTER TABLE versions ADD COLUMN changed INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE versions ADD COLUMN batch INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE versions ADD COLUMN undoes INTEGER",
+        "ALTER TABLE sessions ADD COLUMN archived BOOLEAN NOT NULL DEFAULT FALSE",
+        "CREATE INDEX versions_batch ON versions (batch)",
+        "CREATE INDEX slots_session ON slots (session)",
+        # what the slot is now, its last version was, too; of earlier versions no more than text and state is known
+        "UPDATE versions SET [when] = (SELECT [when] FROM slots WHERE slots.id = versions.slot)"
+        " WHERE text = (SELECT text FROM slots WHERE slots.id = versions.slot)",
+        "UPDATE versions SET superseded_by = (SELECT superseded_by FROM slots WHERE slots.id = versions.slot)"
+        " WHERE seq IN (SELECT max(seq) FROM versions GROUP BY slot)",
+        # documents were kept with their name as the speaker, and no session
+        "UPDATE slots SET document = speaker WHERE session IS NULL AND span_start IS NOT NULL",
+        "INSERT INTO meta (name, value) SELECT 'history', value FROM meta WHERE name = 'changes'",
+    ):
+        connection.exec_driver_sql(statement)
+
+
+def _shared_tables(connection: Connection) -> None:
+    """All tables on a server: every row has an owner, and a transaction sees and writes only rows of `app.user`."""
+    owner = "owner TEXT NOT NULL DEFAULT current_setting('app.user')"
+    seq = "seq BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY"
+    tables = {
+        "meta": "name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (owner, name)",
+        "sessions": f"{seq}, id TEXT NOT NULL, title TEXT, created TEXT NOT NULL,"
+        " archived BOOLEAN NOT NULL DEFAULT FALSE, UNIQUE (owner, id)",
+        "turns": f"{seq}, id TEXT NOT NULL, session TEXT NOT NULL, text TEXT NOT NULL, reply TEXT NOT NULL,"
+        " at TEXT NOT NULL, trace TEXT NOT NULL, UNIQUE (owner, id),"
+        " FOREIGN KEY (owner, session) REFERENCES sessions (owner, id)",
+        "slots": f"{seq}, id TEXT NOT NULL, text TEXT NOT NULL, said TEXT NOT NULL, speaker TEXT NOT NULL,"
+        ' told TEXT NOT NULL, "when" TEXT, state TEXT NOT NULL, version INTEGER NOT NULL, session TEXT, turn TEXT,'
+        " span_start INTEGER, span_end INTEGER, score DOUBLE PRECISION, superseded_by TEXT, changed BIGINT NOT NULL,"
+        " tags TEXT NOT NULL DEFAULT '[]', pinned BOOLEAN NOT NULL DEFAULT FALSE, document TEXT, position TEXT,"
+        " reads INTEGER NOT NULL DEFAULT 0, last_read TEXT, UNIQUE (owner, id)",
+        "versions": f"{seq}, slot TEXT NOT NULL, version INTEGER NOT NULL, text TEXT NOT NULL, state TEXT NOT NULL,"
+        ' "by" TEXT NOT NULL, at TEXT NOT NULL, "when" TEXT, superseded_by TEXT, tags TEXT NOT NULL DEFAULT \'[]\','
+        " pinned BOOLEAN NOT NULL DEFAULT FALSE, changed BIGINT NOT NULL DEFAULT 0, batch BIGINT NOT NULL DEFAULT 0,"
+        " undoes BIGINT, FOREIGN KEY (owner, slot) REFERENCES slots (owner, id) ON DELETE CASCADE",
+        "keys": "slot TEXT NOT NULL, fingerprint TEXT NOT NULL, key BYTEA NOT NULL,"
+        " PRIMARY KEY (owner, slot, fingerprint),"
+        " FOREIGN KEY (owner, slot) REFERENCES slots (owner, id) ON DELETE CASCADE",
+        "removed": "slot TEXT NOT NULL, changed BIGINT NOT NULL, PRIMARY KEY (owner, slot)",
+    }
+    for name, columns in tables.items():
+        connection.exec_driver_sql(f"CREATE TABLE {name} ({owner}, {columns})")
+        connection.exec_driver_sql(f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY")
+        connection.exec_driver_sql(f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY")  # also for the tables' owner
+        rule = "owner = current_setting('app.user', true)"
+        connection.exec_driver_sql(f"CREATE POLICY own_rows ON {name} USING ({rule}) WITH CHECK ({rule})")
+    for index in (
+        "turns_session ON turns (owner, session, seq)",
+        "slots_state ON slots (owner, state, seq)",
+        "slots_changed ON slots (owner, changed)",
+        "slots_session ON slots (owner, session)",
+        "versions_slot ON versions (owner, slot, seq)",
+        "versions_batch ON versions (owner, batch)",
+        "removed_changed ON removed (owner, changed)",
+    ):
+        connection.exec_driver_sql(f"CREATE INDEX {index}")
+
+
+# Only ever add at the end: files made by every release are out there.
+MIGRATIONS: dict[str, Callable[[Connection], None]] = {
+    "0001 first tables": _first_tables,
+    "0002 slots remember more": _slots_remember_more,
+}
+SHARED_MIGRATIONS: dict[str, Callable[[Connection], None]] = {"0001 shared tables": _shared_tables}
 
 
 def pending(connection: Connection) -> list[str]:
-    """Names of the migrations this file still needs; reads only. Raises StoreError for a file of a newer mam."""
+    """Names of the migrations this database still needs; reads only. Raises StoreError for one of a newer mam."""
+    known = _known(connection)
     if not inspect(connection).has_table("migrations"):
-        return list(MIGRATIONS)
+        return list(known)
     done = set(connection.scalars(select(migrations.c.name)))
-    if newer := sorted(done - MIGRATIONS.keys()):
+    if newer := sorted(done - known.keys()):
         raise StoreError(f"This memory was written by a newer mam (it has {newer[0]!r}); update mam to open it.")
-    return [name for name in MIGRATIONS if name not in done]
+    return [name for name in known if name not in done]
 
 
 def migrate(connection: Connection, owner: str) -> None:
-    """Bring the file to the newest step, inside the caller's transaction; a new file gets its owner."""
+    """Bring the database to the newest step, inside the caller's transaction; a new user gets their first rows."""
     migrations.create(connection, checkfirst=True)
     for name in pending(connection):
-        MIGRATIONS[name](connection)
-        connection.execute(migrations.insert().values(name=name, at=to_text(datetime.now(UTC))))
-    if connection.scalar(select(meta.c.value).where(meta.c.name == "owner")) is None:
-        connection.execute(meta.insert().values(name="owner", value=owner))
+        _known(connection)[name](connection)
+        connection.execute(migrations.insert().values(name=name, at=datetime.now(UTC).isoformat()))
+    first = {"owner": owner, "changes": "0", "history": "0"}
+    known = set(connection.scalars(select(meta.c.name)))
+    for name in first.keys() - known:
+        connection.execute(meta.insert().values(name=name, value=first[name]))
 
 
-# -- rows and values --------------------------------------------------------------------------------------------
-
-
-def to_text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat()
-
-
-def slot_row(slot: Slot) -> dict:
-    """Columns of a slot, without `seq` and `changed`."""
-    row = asdict(slot)
-    row["span_start"], row["span_end"] = row.pop("span") or (None, None)
-    row["told"] = to_text(slot.told)
-    return row
-
-
-def slot_value(row) -> Slot:
-    fields = {name: row[name] for name in Slot.__dataclass_fields__ if name not in ("told", "span")}
-    span = None if row["span_start"] is None else (row["span_start"], row["span_end"])
-    return Slot(**fields, told=datetime.fromisoformat(row["told"]), span=span)
-
-
-def version_value(row) -> Version:
-    return Version(row["slot"], row["version"], row["text"], row["state"], row["by"], datetime.fromisoformat(row["at"]))
-
-
-def trace_text(turn: Turn) -> str:
-    """The trace of a turn as JSON; characters stay as they are, so that purging finds them."""
-    trace = asdict(turn)
-    for column in ("id", "session", "text", "reply", "at"):
-        del trace[column]
-    return json.dumps(trace, ensure_ascii=False, default=to_text)
-
-
-def map_texts(trace: str, change: Callable[[str], str]) -> str:
-    """The same trace with every text in it changed."""
-
-    def walk(item):
-        if isinstance(item, str):
-            return change(item)
-        if isinstance(item, list):
-            return [walk(each) for each in item]
-        if isinstance(item, dict):
-            return {name: walk(each) for name, each in item.items()}
-        return item
-
-    return json.dumps(walk(json.loads(trace)), ensure_ascii=False)
-
-
-def turn_value(row) -> Turn:
-    trace = json.loads(row["trace"])
-    trace["writes"] = tuple(Write(**{**write, "slot": _slot(write["slot"])}) for write in trace["writes"])
-    trace["reads"] = tuple(Read(**{**read, "slot": _slot(read["slot"])}) for read in trace["reads"])
-    trace["rejected"] = tuple(Candidate(**{**item, "span": tuple(item["span"])}) for item in trace["rejected"])
-    at = datetime.fromisoformat(row["at"])
-    return Turn(id=row["id"], session=row["session"], text=row["text"], reply=row["reply"], at=at, **trace)
-
-
-def _slot(fields: dict) -> Slot:
-    span = fields["span"] and tuple(fields["span"])
-    return Slot(**{**fields, "told": datetime.fromisoformat(fields["told"]), "span": span})
+def _known(connection: Connection) -> dict[str, Callable[[Connection], None]]:
+    return MIGRATIONS if connection.dialect.name == "sqlite" else SHARED_MIGRATIONS

@@ -7,31 +7,33 @@ flow of a turn is in `chat`; this module knows its two halves, reading and writi
 
 from __future__ import annotations
 
+import gc
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 
-from mam import exchange
+from mam import backup, exchange, intake, proof, upkeep
 from mam.ablation import without
 from mam.attribution import Attribution, attribution
-from mam.candidates import split
 from mam.chat import Chat
 from mam.dates import resolve
 from mam.engine import Engine
 from mam.errors import InputError, StoreError
 from mam.index import SlotIndex
 from mam.reader import Reading
-from mam.store import Purged, Store, new_id
+from mam.store import Store, new_id
 from mam.values import (
     ACTIVE,
     USER,
+    Archived,
     Candidate,
+    Certificate,
+    Merged,
     Read,
     Session,
     Slot,
@@ -41,11 +43,13 @@ from mam.values import (
 )
 
 LONGEST_TEXT = 100_000  # characters of a message
-LONGEST_SLOT = 2_000  # characters of a memory
+LONGEST_SLOT = exchange.LONGEST["text"]  # characters of a memory
 LONGEST_QUERY = 4_000  # characters of a message that the reader looks at
 MOST_READ = 64  # slots
 NEAR = 8  # active slots that the relation head compares a candidate with
 BATCH = 256  # texts encoded at once when many are imported
+
+Progress = Callable[[str, int, int], None]  # is told what is being done, how much of it is done, and of how much
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 
@@ -56,12 +60,13 @@ class Space:
     All methods raise InputError for unknown ids and unusable input, StoreError when the file cannot be used.
     """
 
-    def __init__(self, store: Store, engine: Engine):
+    def __init__(self, store: Store, engine: Engine, progress: Progress | None = None):
         self.store, self.engine = store, engine
+        self.progress = progress or (lambda what, done, total: None)
         self._index = SlotIndex(engine.memory.dim)
         self._held: dict[str, str] = {}  # id -> text of what the index holds
         self._seen = -1  # data version of the store that the index is at
-        self.refresh()
+        self._load()
 
     @property
     def user(self) -> str:
@@ -69,23 +74,42 @@ class Space:
 
     def about(self) -> dict[str, str]:
         """What is loaded and where the memories are, for people."""
-        return self.engine.about() | {"user": self.user, "file": str(self.store.file)}
+        bounds = {"capacity": str(self.store.capacity)} if self.store.capacity else {}
+        return self.engine.about() | {"user": self.user, "file": self.store.place} | bounds
 
     def close(self) -> None:
         self.store.close()
 
+    def set_capacity(self, capacity: int | None) -> tuple[Archived, ...]:
+        """Keep at most so many active slots from now on (None: any number); returns what had to be archived for it."""
+        if capacity == self.store.capacity:
+            return ()
+        with self.writing():
+            self.store.set_capacity(capacity)
+            return self.make_room(set())
+
     # -- sessions -------------------------------------------------------------------------------------------------
 
-    def session(self, which: str | None = None) -> Chat:
-        """A session to chat in: resumed if `which` is the id or title of one, else new, with `which` as its title."""
+    def session(self, which: str | None = None, *, temporary: bool = False) -> Chat:
+        """A session to chat in: resumed if `which` is the id or title of one, else new, with `which` as its title.
+
+        A temporary one reads the memory and writes nothing at all, neither what is said nor that it took place.
+        """
         if which is not None and not which.strip():
             raise InputError("A session needs a title; leave it out for one named after its first message.")
+        if temporary:
+            title = cleaned(which) if which else "Temporary conversation"
+            return Chat(self, Session(new_id(), title, datetime.now(UTC), temporary=True))
         found = self.store.session(which) if which else None
         return Chat(self, found or self.store.new_session(which and cleaned(which)))
 
-    def sessions(self) -> list[Session]:
-        """All sessions, the one last used first."""
-        return self.store.sessions()
+    def sessions(self, archived: bool | None = None) -> list[Session]:
+        """The sessions, or only those archived or not archived; the one last used first."""
+        return self.store.sessions(archived)
+
+    def archive_session(self, id: str, archived: bool = True) -> None:
+        """Put a session out of sight, or back; what was told in it stays remembered."""
+        self.store.archive_session(id, archived)
 
     def turns(self, session: str) -> list[Turn]:
         """The turns of the session with this id, oldest first."""
@@ -100,15 +124,44 @@ class Space:
 
     # -- slots ----------------------------------------------------------------------------------------------------
 
-    def slots(self, state: str | None = ACTIVE) -> list[Slot]:
-        """Slots in a state ("active", "superseded", "archived", "deleted"; None: any), in the order they were told."""
-        return self.store.slots(state)
+    def slots(self, state: str | None = ACTIVE, **how) -> list[Slot]:
+        """Slots in a state ("active", "superseded", "archived", "deleted"; None: any), in the order they were told.
+
+        how: as_of (a time or data version: what did it know then?), limit, offset, newest_first, and the filters find,
+        id, tag, speaker, session, document, pinned, since and until; see `Store.slots` and `Store.count`.
+        """
+        return self.store.slots(state, **how)
+
+    def count(self, state: str | None = ACTIVE, **filters) -> int:
+        """How many slots there are; filters as in `slots`."""
+        return self.store.count(state, **filters)
+
+    def search(self, query: str, by: str = "reader", limit: int = 8) -> list[Slot]:
+        """Slots for a query, best first.
+
+        by: "reader" (what the trained reader would read), "words" (active slots that share its words, the rarest word
+        counting most), "id" (in any state, whose id starts with it).
+        """
+        if by == "reader":
+            return [read.slot for read in self.read(query, min(limit, MOST_READ)).reads]
+        if by == "words":
+            return self._by_words(cleaned(query), limit)
+        if by == "id":
+            return self.store.slots(None, id=query.strip(), limit=limit)
+        raise InputError(f'There is no search by {by!r}; choose "reader", "words" or "id".')
+
+    def _by_words(self, query: str, limit: int) -> list[Slot]:
+        with self.engine.lock:
+            self.refresh()
+            shares = self._index.evidence(query, datetime.now(UTC))[:, 0] * self._index.alive
+            best = shares.topk(min(limit, len(shares)))
+            return [self._index.slots[i] for s, i in zip(best.values, best.indices.tolist(), strict=True) if s > 0]
 
     def slot(self, id: str) -> Slot:
         return self.store.slot(id)
 
     def versions(self, id: str) -> list[Version]:
-        """Every text and state a slot has had, oldest first."""
+        """Everything a slot has been, oldest first: who changed it, when, and to what."""
         return self.store.versions(id)
 
     def add(self, text: str, *, speaker: str = USER) -> Slot:
@@ -118,6 +171,7 @@ class Space:
         with self.writing():
             slot = Slot(new_id(), text, text, speaker, told.astimezone(UTC), when)
             self.store.add_slot(slot, key, self.engine.memory.fingerprint)
+            self.make_room({slot.id})
         return slot
 
     def edit(self, id: str, text: str, *, version: int | None = None) -> Slot:
@@ -131,23 +185,78 @@ class Space:
                 id, text, version=version, when=when, key=key, fingerprint=self.engine.memory.fingerprint
             )
 
-    def delete(self, id: str) -> Slot:
+    def delete(self, id: str, *, version: int | None = None) -> Slot:
         """Into the trash: not read from the next token on. `restore` brings it back."""
         with self.writing():
-            return self.store.delete_slot(id)
+            return self.store.delete_slot(id, version=version)
 
     def restore(self, id: str) -> Slot:
         """Make a deleted, superseded or archived slot active again."""
         with self.writing():
-            return self.store.restore_slot(id)
+            slot = self.store.restore_slot(id)
+            self.make_room({id})
+        return slot
 
-    def purge(self, id: str) -> Purged:
-        """Overwrite a slot for good, everywhere under the data folder; returns what was removed and checked."""
-        with self.engine.lock:
-            try:
-                return self.store.purge_slot(id)
-            finally:
-                self.refresh()
+    def archive(self, id: str) -> Slot:
+        """Put a slot away: kept, but not read. `restore` brings it back."""
+        with self.writing():
+            return self.store.archive_slot(id)
+
+    def pin(self, id: str, pinned: bool = True) -> Slot:
+        """A pinned slot is never archived to make room for others."""
+        return self.store.pin_slot(id, pinned)
+
+    def tag(self, id: str, *tags: str) -> Slot:
+        """Give a slot these tags instead of those it had."""
+        return self.store.tag_slot(id, tags)
+
+    def merge(self, *ids: str, text: str | None = None) -> Slot:
+        """Make one slot of several: the first stays, with the new text if one is given, and supersedes the others."""
+        if len(set(ids)) < 2:
+            raise InputError("Give at least two different memories to merge.")
+        prepared = self._prepared(text, datetime.now().astimezone()) if text is not None else None
+        with self.writing():
+            if prepared:
+                text, when, key = prepared
+                self.store.edit_slot(ids[0], text, when=when, key=key, fingerprint=self.engine.memory.fingerprint)
+            for id in dict.fromkeys(ids[1:]):
+                self.store.supersede_slot(id, ids[0], "user")
+            return self.store.slot(ids[0])
+
+    def undo(self) -> list[Slot]:
+        """Take back the last change of slots, whether by hand or in a chat; again for the one before.
+
+        Returns the slots as they are now; one that had been added is in the trash. A purge cannot be undone.
+        """
+        with self.writing():
+            return self.store.undo()
+
+    def consolidate(self, *, preview: bool = False) -> list[Merged]:
+        """Merge slots that say the same; `undo` takes all of it back. preview: only say what would be merged."""
+        return upkeep.consolidate(self, preview)
+
+    # -- gone for good ----------------------------------------------------------------------------------------------
+
+    def purge(self, *ids: str) -> Certificate:
+        """Overwrite slots for good, everywhere under the data folder; returns what was removed and checked.
+
+        Of the first few the base is asked, before and afterwards, whether it knows them.
+        """
+        if not ids:
+            raise InputError("Say which memories to purge.")
+        for id in ids:
+            self.store.slot(id)
+        return proof.purged(self, lambda: self.store.purge_slots(ids), ids)
+
+    def purge_session(self, id: str) -> Certificate:
+        """The same for a session: its turns, and every slot that was told in it."""
+        told = [slot.id for slot in self.store.slots(None, session=id, limit=proof.MOST)]
+        return proof.purged(self, lambda: self.store.purge_session(id), told)
+
+    def purge_everything(self) -> Certificate:
+        """The same for all there is of this user."""
+        some = [slot.id for slot in self.store.slots(limit=proof.MOST)]
+        return proof.purged(self, self.store.purge_everything, some)
 
     def read(self, query: str, k: int = 8) -> Reading:
         """Read without chatting: at most `k` slots with their weights, the null weight and what it leads to."""
@@ -175,42 +284,38 @@ class Space:
 
     # -- in and out -----------------------------------------------------------------------------------------------
 
-    def export(self, path: str | os.PathLike) -> int:
-        """Write all slots but the trash to a file of JSON lines; returns their number."""
-        return exchange.export(self.store.slots(None), path)
+    def export(self, path: str | os.PathLike, *, complete: bool = False) -> int:
+        """Write all slots but the trash to a file of JSON lines; returns their number.
 
-    def import_(self, path: str | os.PathLike) -> list[Slot]:
-        """Add the slots of an exported file; those already here stay as they are. All of them or, on an error, none."""
-        known = {slot.id for slot in self.store.slots(None)}
-        fresh = [slot for slot in exchange.load(path) if slot.id not in known]
-        return self._add_all(fresh, "import")
+        complete: everything, with sessions, turns, versions and the trash, for an exact copy elsewhere.
+        """
+        what = backup.everything(self.store) if complete else exchange.Exported(self.store.slots(None))
+        return exchange.export(what, path, self.user, complete=complete)
+
+    def import_(self, path: str | os.PathLike, bad: intake.Bad | None = None) -> list[Slot]:
+        """Add what an exported file holds, or what is worth keeping of conversations; returns the new slots.
+
+        What is already here stays as it is. A line (or message) that cannot be read is named in an InputError and
+        nothing is imported; with `bad`, that is told its number and the reason instead, and the others are imported.
+        Conversations go through the write gate, message by message; each is kept as soon as it was read.
+        """
+        return intake.import_(self, path, bad)
 
     def ingest(self, path: str | os.PathLike) -> list[Slot]:
-        """Turn a document (.txt, .md) into slots, sentence by sentence; their speaker is the file's name."""
-        text, told = exchange.document(path), datetime.now().astimezone()
-        found = [
-            Slot(new_id(), piece.text, piece.said, Path(path).name, told.astimezone(UTC), piece.when, span=piece.span)
-            for piece in split(text, speaker=Path(path).name, now=told)
-            if len(piece.text) <= LONGEST_SLOT
-        ]
-        return self._add_all(found, "ingest")
+        """Turn a document (.txt, .md, .pdf) into slots, sentence by sentence; their speaker is the file's name.
 
-    def _add_all(self, slots: list[Slot], by: str) -> list[Slot]:
-        memory = self.engine.memory
-        with self.writing():
-            for start in range(0, len(slots), BATCH):
-                part = slots[start : start + BATCH]
-                for slot, key in zip(part, memory.keys(memory.encode([slot.text for slot in part])), strict=True):
-                    self.store.add_slot(slot, key, memory.fingerprint, by)
-        return slots
+        Sentences that were ingested from a document of this name before are left out.
+        """
+        return intake.ingest(self, path)
 
     # -- the two halves of a turn (see `chat`) ----------------------------------------------------------------------
 
     def write(
         self, turn: Turn, candidates: Sequence[Candidate], hidden: dict[str, np.ndarray]
-    ) -> tuple[tuple[Write, ...], tuple[Candidate, ...]]:
+    ) -> tuple[tuple[Write, ...], tuple[Candidate, ...], tuple[Archived, ...]]:
         """Gate, relation head and store: save the turn that begins, keep what is worth it, and say why the rest is not.
 
+        Returns also which slots had to make room.
         hidden: encoder output (hidden,) float32 of every candidate's text and context.
         """
         memory = self.engine.memory
@@ -232,7 +337,23 @@ class Space:
                     self.store.supersede_slot(superseded, slot.id)
                 writes.append(Write(slot, candidate.score, relation.kind, superseded, relation.score))
                 self.refresh()  # the next candidate may repeat this one
-        return tuple(writes), tuple(rejected)
+            archived = self.make_room({write.slot.id for write in writes})
+        return tuple(writes), tuple(rejected), archived
+
+    def judged(self, candidates: Sequence[Candidate], hidden: dict[str, np.ndarray], why: str) -> tuple[Candidate, ...]:
+        """What the gate thinks of candidates of which none is kept, for the reason `why`."""
+        with self.engine.lock:
+            found, _ = self._gated(candidates, hidden)
+        return tuple(replace(candidate, why=candidate.why or why) for candidate in found)
+
+    def make_room(self, fresh: set[str]) -> tuple[Archived, ...]:
+        """Inside `writing`: archive what is beyond the capacity; see `upkeep.make_room`."""
+        return upkeep.make_room(self, fresh)
+
+    @property
+    def index(self) -> SlotIndex:
+        """What the reader sees: every active slot, as of the last refresh."""
+        return self._index
 
     def _gated(self, candidates: Sequence[Candidate], hidden: dict[str, np.ndarray]) -> tuple[list, Sequence]:
         """Candidates with the gate's score (and why not, where it stays below the threshold), and their keys."""
@@ -267,14 +388,17 @@ class Space:
     def writing(self) -> Iterator[None]:
         """One transaction of the store, carried into index and caches; if it fails, those are as before, too."""
         with self.engine.lock:
+            begun = self._seen
             try:
                 with self.store.atomic():
                     self.refresh()
+                    begun = self._seen
                     yield
                 self.refresh()
             except BaseException:
-                self._index = SlotIndex(self.engine.memory.dim)
-                self._held, self._seen = {}, -1  # may hold what was not kept: read anew before the next use
+                if self._seen != begun:  # holds what was not kept: read everything anew before the next use
+                    self._index = SlotIndex(self.engine.memory.dim)
+                    self._held, self._seen = {}, -1
                 raise
 
     def refresh(self) -> None:
@@ -290,6 +414,16 @@ class Space:
                 self._index.add(active, self._keys(active))
                 self._held |= {slot.id: slot.text for slot in active}
             self._seen = seen
+
+    def _load(self) -> None:
+        """The first refresh. Without the garbage collector, which would walk through all slots again and again."""
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            self.refresh()
+        finally:
+            if collecting:
+                gc.enable()
 
     def holds(self, slot: Slot) -> bool:
         """Whether the slot is active with the text it has here, as of the last refresh."""
@@ -308,21 +442,25 @@ class Space:
         )
 
     def _keys(self, slots: list[Slot]) -> np.ndarray:
-        """Keys (len(slots), dim) float32: stored ones, and new ones for slots written under another memory model."""
+        """Keys (len(slots), dim) float32: stored ones, and new ones for slots written under another memory model.
+
+        New ones are stored batch by batch, so that whoever interrupts this goes on there the next time.
+        """
         memory = self.engine.memory
-        known = self.store.keys([slot.id for slot in slots], memory.fingerprint)
+        stored = self.store.keys([slot.id for slot in slots], memory.fingerprint)
+        known = {id: key for id, key in stored.items() if len(key) == 4 * memory.dim}  # a damaged one is made anew
         missing = [slot for slot in slots if slot.id not in known]
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]
             made = memory.keys(memory.encode([slot.text for slot in part]))
-            known |= {slot.id: key for slot, key in zip(part, made, strict=True)}
-        if missing:
-            self._keep_keys([slot.id for slot in missing], known)
-        return np.stack([known[slot.id] for slot in slots])
+            known |= {slot.id: key.astype("<f4").tobytes() for slot, key in zip(part, made, strict=True)}
+            self._keep_keys(part, made)
+            self.progress("encoding anew", min(start + BATCH, len(missing)), len(missing))
+        return np.frombuffer(b"".join(known[slot.id] for slot in slots), dtype="<f4").reshape(-1, memory.dim)
 
-    def _keep_keys(self, ids: list[str], known: dict[str, np.ndarray]) -> None:
+    def _keep_keys(self, slots: list[Slot], made: np.ndarray) -> None:
         try:
-            self.store.set_keys(ids, np.stack([known[id] for id in ids]), self.engine.memory.fingerprint)
+            self.store.set_keys(slots, made, self.engine.memory.fingerprint)
         except StoreError:  # a full or read-only disk must not stop reading: the keys are made again next time
             return
 

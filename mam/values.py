@@ -52,18 +52,29 @@ class Slot:
     span: tuple[int, int] | None = None  # and characters of the user's text
     score: float | None = None  # the gate's probability at the time of writing; None: added by hand
     superseded_by: str | None = None  # slot id
+    tags: tuple[str, ...] = ()
+    pinned: bool = False  # never archived for want of room
+    document: str | None = None  # name of the document it comes from (then `span` are characters of that),
+    position: str | None = None  # and where in it: "page 3", "line 12"
+    # How often it was given to the base: what happens to a slot, not what it is, so equal slots may differ here.
+    reads: int = field(default=0, compare=False)
+    last_read: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Version:
-    """One text a slot has had."""
+    """What a slot was, from one change to the next."""
 
     slot: str
     version: int
     text: str
     state: str
-    by: str  # "user", "chat", "import", ...
+    by: str  # "user", "chat", "import", "ingest", "consolidation", "capacity" or "undo"
     at: datetime
+    when: str | None = None
+    superseded_by: str | None = None
+    tags: tuple[str, ...] = ()
+    pinned: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,24 @@ class Read:
 
 
 @dataclass(frozen=True)
+class Archived:
+    """A slot that had to make room because the space is bounded: the one with the lowest score."""
+
+    slot: Slot
+    score: float  # how useful it is; the sum of its parts
+    parts: dict[str, float] = field(default_factory=dict)  # "use", "age", "redundancy"
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Near-duplicates that become one: `kept` stays, the others are superseded by it."""
+
+    kept: Slot
+    others: tuple[Slot, ...]
+    similarity: float  # of the least similar pair, cosine of their keys
+
+
+@dataclass(frozen=True)
 class Turn:
     """One exchange, with everything that happened in it (the trace)."""
 
@@ -106,6 +135,7 @@ class Turn:
     given: str = ""  # exactly what the base was given, slots marked
     tokens: int = 0  # tokens of the reply
     timing: dict[str, float] = field(default_factory=dict)  # seconds by stage
+    archived: tuple[Archived, ...] = ()  # what made room for the writes
 
 
 @dataclass(frozen=True)
@@ -116,6 +146,8 @@ class Session:
     title: str
     created: datetime
     turns: int = 0
+    archived: bool = False
+    temporary: bool = False  # nothing of it is ever written
 
 
 @dataclass(frozen=True)
@@ -128,3 +160,46 @@ class Event:
 
     kind: str
     data: object
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A place that was searched after a purge: a file under the data folder, or a table on a server."""
+
+    name: str
+    size: int  # bytes of a file, rows of a table
+    sha256: str  # of a file's content when it was searched; empty for a table
+
+
+@dataclass(frozen=True)
+class Check:
+    """Does the base still know a purged memory? The chance that, asked, it goes on with the words of the memory.
+
+    Each is the geometric mean over the tokens of the memory's last words, 0..1.
+    """
+
+    slot: str
+    full: float  # with the whole memory, before the purge
+    off: float  # with this slot left out, before the purge
+    deleted: float  # with what the memory reads after the purge
+    said: bool  # whether, after the purge, these words are the base's first choice though they were not without it
+
+    @property
+    def passed(self) -> bool:
+        """After the purge the base knows no more than it did without the slot."""
+        return not self.said
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What a purge removed and what was checked afterwards; without the texts themselves."""
+
+    slots: tuple[str, ...]  # ids, with those that held nothing but a purged text
+    versions: int
+    keys: int  # vectors
+    turns: int  # removed, or whose text, reply or trace quoted a purged text
+    sessions: tuple[str, ...]  # ids
+    searched: tuple[Searched, ...]  # where the texts and vectors were searched afterwards: they are in none of these
+    encodings: tuple[str, ...]  # in which they were searched
+    at: datetime
+    checks: tuple[Check, ...] = ()  # of the base

@@ -7,14 +7,17 @@ Tests whose claim is about the real weights take `real_base`, which fetches them
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import servers
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mam import base
+from mam.store import Store, new_id
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (
@@ -84,6 +87,28 @@ def cache(tmp_path, monkeypatch) -> Path:
     """An empty cache folder for this test."""
     monkeypatch.setenv("MAM_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of a real PostgreSQL server, as a store takes it."""
+    with servers.postgres() as address:
+        yield address
+
+
+@pytest.fixture(params=["file", "server"])
+def open_store(request, tmp_path) -> Iterator[Callable[..., Store]]:
+    """Opens stores of users who have nothing yet, in files or on a server; the same user again is the same store."""
+    where = tmp_path / "data" if request.param == "file" else request.getfixturevalue("server")
+    mark, opened = new_id(), []  # users of other tests are on the server, too
+
+    def open_one(user: str = "ann") -> Store:
+        opened.append(Store(where, f"{user}-{mark}"))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        store.close()
 
 
 @pytest.fixture(scope="session")

@@ -279,9 +279,10 @@ def test_users_only_reach_what_is_theirs(tmp_path, engine):
 
 
 def test_panels_escape_whatever_they_show():
+    from dataclasses import replace
     from datetime import UTC, datetime
 
-    from mam.values import Candidate, Read, Session, Slot, Turn, Write
+    from mam.values import Archived, Candidate, Read, Session, Slot, Turn, Write
 
     bad, now = "<script>&\"'", datetime.now(UTC)
     slot = Slot(bad, bad, bad + "x", bad, now, version=2)
@@ -289,6 +290,7 @@ def test_panels_escape_whatever_they_show():
         bad, bad, bad, bad, now, (Write(slot, 0.9, "new"),), (Candidate(bad, bad, score=0.1, why=bad),),
         (Read(slot, 0.5, {bad: 1.0}), Read(slot, 0.1, {}, False)), 0.4, timing={"first_token": 1.0, "reply": 1.0},
     )  # fmt: skip
+    turn = replace(turn, archived=(Archived(slot, -1.0, {bad: -1.0}),))
     shown = panels.turn(turn) + panels.conversation([turn]) + panels.slots([slot])
     shown += panels.sessions([Session(bad, bad, now, 1)], None) + panels.status(None, bad)
     shown += panels.status({"base": bad, "memory": bad, "device": bad, "precision": bad}, "")

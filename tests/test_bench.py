@@ -13,7 +13,7 @@ import torch
 from fakes import RuleMemory, rule_engine
 
 from mam import lives as generator
-from mam.bench import baselines, cli, common, edit, gate, latency, noharm, prompts, recall, scoring
+from mam.bench import baselines, cli, common, edit, gate, latency, noharm, prompts, recall, scoring, store
 from mam.errors import InputError
 from mam.reader import Reading
 from mam.values import Read
@@ -254,6 +254,16 @@ def test_general_prompts_are_many_and_new():
     asked = noharm.general_prompts(common.Settings())
     assert len(asked) == len(set(asked)) == 300
     assert not set(asked) & set(generator.general_prompts("train") + generator.commands("train"))
+
+
+def test_the_store_is_measured_at_every_size(world, monkeypatch):
+    monkeypatch.setattr(store, "SIZES", (20, 60))
+    monkeypatch.setattr(store, "TIMES", 3)
+    results = store.run(world, common.Settings())
+    assert results["slots"] == 60 and list(results["growth"]) == ["20", "60"]
+    for name in ("open_s", "first_read_s", "page_ms", "edit_ms", "add_ms", "purge_s", "purge_checked_s", "peak_mib"):
+        assert results[name] > 0 and results[name] == results["growth"]["60"][name]
+    assert list(store.run(world, common.Settings(limit=5))["growth"]) == ["5"]
 
 
 def test_latency_measures_every_condition(world):

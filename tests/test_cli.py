@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import subprocess
 import sys
 
@@ -20,7 +21,7 @@ def run(tmp_path, tiny_folder, monkeypatch, capsys):
     """Runs a command on a space with the rule-based memory; returns (exit code, stdout, stderr)."""
     engine = rule_engine(tiny_folder)
     monkeypatch.setattr(
-        mam, "open", lambda path, base, user, device, memory: Space(Store(tmp_path / "d", user), engine)
+        mam, "open", lambda path, base, user, device, memory, **_: Space(Store(tmp_path / "d", user), engine)
     )
 
     def run_one(*arguments):
@@ -64,6 +65,75 @@ def test_export_import_ingest(run, tmp_path):
     assert "2 memories" in run("ingest", str(tmp_path / "a.txt"))[1]
 
 
+def test_archive_pin_tag_merge_undo(run):
+    rex, tea = (short(run("add", text)[1]) for text in ("My dog is called Rex.", "I love tea."))
+    assert run("pin", rex)[0] == run("unpin", rex)[0] == 0
+    assert "pets, home" in run("tag", rex, "pets", "home")[1] and "no tags" in run("tag", tea)[1]
+    assert run("slots", "--tag", "pets")[1].startswith(rex) and "Rex" not in run("slots", "--find", "TEA")[1]
+    assert "archived" in run("archive", tea)[1] and "tea" not in run("slots")[1]
+    assert "active" in run("undo")[1]
+    assert "Rex and tea." in run("merge", rex, tea, "--text", "Rex and tea.")[1]
+    versions = run("versions", tea)[1].splitlines()
+    assert len(versions) == 4 and "superseded" in versions[-1] and "undo" in versions[-2]
+    assert "Nothing" in run("slots", "--as-of", "0")[1] and "tea" in run("slots", "--as-of", "2")[1]
+    assert "neither" in run("slots", "--as-of", "Tuesday")[2]
+    assert [run("slots", "--state", "all", "--limit", "1", "--page", page)[1].split()[0] for page in "12"] == [rex, tea]
+
+
+def test_search_and_consolidate(run):
+    for text in ("My dog is called Rex.", "My dog is called Rex!", "I love tea."):
+        run("add", text)
+    assert run("search", "What is my dog called?", "--limit", "1")[1].count("\n") == 1
+    assert "tea" in run("search", "teas", "--by", "words")[1]
+    assert "would replace" in run("consolidate", "--preview")[1] and run("slots")[1].count("\n") == 3
+    assert "  replaces" in run("consolidate")[1] and run("slots")[1].count("\n") == 2
+    assert "No two memories" in run("consolidate")[1]
+
+
+def test_purge_of_a_session_and_of_everything(run, tmp_path):
+    run("ask", "My dog is called Rex.", "--session", "Monday")
+    run("ask", "My dog is called Tim.", "--temporary")
+    sessions = run("sessions")[1].splitlines()
+    assert len(sessions) == 1 and "Tim" not in run("slots")[1]
+    id = sessions[0].split()[0]
+    assert run("sessions", "--archive", id)[1] == "" and "Monday" in run("sessions", "--archived")[1]
+    assert "Monday" in run("sessions", "--unarchive", id)[1]
+    assert "Purged: 1" in run("purge", "--session", id, "--json", str(tmp_path / "c.json"))[1]
+    certificate = json.loads((tmp_path / "c.json").read_text())
+    assert certificate["searched"][0]["sha256"] and certificate["checks"] and "Rex" not in json.dumps(certificate)
+    run("add", "I love tea.")
+    assert "Say what to purge" in run("purge")[2] and "Say what" in run("purge", "x", "--everything")[2]
+    assert "Purged: 1" in run("purge", "--everything")[1] and run("slots", "--state", "all")[1].startswith("Nothing")
+
+
+def test_import_names_what_it_leaves_out(run, tmp_path):
+    file = tmp_path / "out.jsonl"
+    run("add", "My dog is called Rex.")
+    run("export", str(file), "--complete")
+    file.write_text(file.read_text() + "{\n")
+    assert "Line 4" in run("import", str(file), "--user", "bob")[2]
+    code, out, err = run("import", str(file), "--user", "bob", "--skip-bad")
+    assert code == 0 and "1 memories added" in out and err.startswith("left out: 4 (")
+
+
+def test_ids_of_another_user_are_unknown(run):
+    id = short(run("add", "My dog is called Rex.")[1])
+    run("ask", "My cat is called Tom.", "--session", "Monday")
+    session = short(run("sessions")[1])
+    before = run("slots", "--state", "all")[1], run("sessions")[1], run("versions", id)[1]
+    for arguments in (
+        ["edit", id, "forged text"], ["delete", id], ["restore", id], ["archive", id], ["pin", id], ["unpin", id],
+        ["tag", id, "x"], ["merge", id, id + "x"], ["versions", id], ["purge", id], ["purge", "--session", session],
+        ["sessions", "--archive", session], ["undo"],
+    ):  # fmt: skip
+        code, out, err = run(*arguments, "--user", "bob")
+        assert code == 2 and out == "" and len(err.splitlines()) == 1, arguments
+    for arguments in (["slots", "--state", "all"], ["search", id, "--by", "id"], ["search", "dog"], ["sessions"]):
+        assert "Rex" not in run(*arguments, "--user", "bob")[1] and "Monday" not in run(*arguments, "--user", "bob")[1]
+    assert run("purge", "--everything", "--user", "bob")[0] == 0
+    assert (run("slots", "--state", "all")[1], run("sessions")[1], run("versions", id)[1]) == before
+
+
 def test_errors_are_one_line(run, tmp_path):
     for arguments in (
         ["edit", "nothing", "x y"],
@@ -80,7 +150,7 @@ def test_an_ambiguous_id_is_not_guessed(run, monkeypatch):
     monkeypatch.setattr("mam.space.new_id", lambda: next(ids))
     run("add", "one thing")
     run("add", "another thing")
-    assert "2 memories" in run("delete", "abcd")[2]
+    assert "2 ids start" in run("delete", "abcd")[2]
     assert run("delete", "abcd1")[0] == 0
 
 

@@ -295,7 +295,7 @@ def test_keys_of_another_memory_model_are_made_anew(tmp_path, engine, monkeypatc
     monkeypatch.setattr(RuleMemory, "fingerprint", "retrained")
     monkeypatch.setattr(RuleMemory, "keys", lambda _, hidden: np.full_like(hidden, 0.5))
     space = Space(store, engine)
-    assert store.keys([slot.id], "retrained")[slot.id].tolist() == [0.5] * 64 and len(space.slots()) == 1
+    assert store.keys([slot.id], "retrained")[slot.id] == np.full(64, 0.5, "<f4").tobytes() and len(space.slots()) == 1
 
 
 def test_threads_talk_at_once(m):
@@ -406,7 +406,8 @@ def test_documents_become_slots(m, tmp_path):
     ]  # fmt: skip
     assert {slot.speaker for slot in slots} == {"notes.md"} and m.slots() == slots
     for name, content, said in (
-        ("a.pdf", b"", "no text"),
+        ("a.docx", b"", "no text"),
+        ("a.pdf", b"", "no PDF"),
         ("b.txt", b"\xff\xfe", "UTF-8"),
         ("c.txt", None, "cannot be read"),
     ):

@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mam import schema
+from mam.database import file_name
 from mam.errors import ConflictError, InputError, StoreError
-from mam.store import Store, file_name, new_id
+from mam.store import Store, new_id
 from mam.values import ACTIVE, DELETED, SUPERSEDED, Candidate, Read, Slot, Turn, Write
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -47,7 +48,7 @@ def test_slots_come_back_as_they_were(store):
     slot = a_slot(span=(3, 20), score=0.93, when="2026-11-27")
     store.add_slot(slot, np.arange(4), "f1")
     assert store.slots() == [slot] == [store.slot(slot.id)]
-    assert store.keys([slot.id], "f1")[slot.id].tolist() == [0, 1, 2, 3]
+    assert np.frombuffer(store.keys([slot.id], "f1")[slot.id], "<f4").tolist() == [0, 1, 2, 3]
     assert store.keys([slot.id], "f2") == {}
 
 
@@ -101,7 +102,10 @@ def test_supersede_only_active_slots(store):
 
 
 def test_unknown_things_are_named(store):
-    for call in (store.slot, store.delete_slot, store.restore_slot, store.purge_slot, store.versions, store.turn):
+    def purge(id):
+        store.purge_slots([id])
+
+    for call in (store.slot, store.delete_slot, store.restore_slot, purge, store.versions, store.turn):
         with pytest.raises(InputError, match="nothing-like-it"):
             call("nothing-like-it")
     with pytest.raises(InputError, match="state"):
@@ -136,7 +140,7 @@ def test_changes_tell_other_stores_what_happened(tmp_path):
     edited = here.edit_slot(slot.id, "My dog is called Max.")
     seen, changed, gone = there.changes(seen)
     assert changed == [edited] and gone == []
-    here.purge_slot(slot.id)
+    here.purge_slots([slot.id])
     seen, changed, gone = there.changes(seen)
     assert changed == [] and gone == [slot.id]
     assert there.changes(seen) == (seen, [], [])
@@ -151,8 +155,8 @@ def test_purge_leaves_the_text_in_no_file(tmp_path, store):
     store.edit_slot(slot.id, "My PIN is ninety ninety.")
     leaning = store.add_slot(a_slot(f"{secret} Nobody else knows it.", said="Nobody else knows it."), np.ones(2), "f")
     twin = store.add_slot(a_slot(secret))
-    purged = store.purge_slot(slot.id)
-    assert set(purged.slots) == {slot.id, twin.id} and purged.versions >= 2 and purged.turns == 1 and purged.files
+    purged = store.purge_slots([slot.id])
+    assert set(purged.slots) == {slot.id, twin.id} and purged.versions >= 2 and purged.turns == 1 and purged.searched
     for file in tmp_path.rglob("*"):
         content = file.read_bytes()
         assert b"forty-two" not in content and b"ninety" not in content, file
@@ -166,7 +170,7 @@ def test_purge_leaves_the_text_in_no_file(tmp_path, store):
 def test_purging_a_short_answer_spares_the_same_words_elsewhere(store):
     home, other = a_turn(store, "Rex"), a_turn(store, "Rex is a good name")
     slot = store.add_slot(a_slot("What is your dog called? Rex", said="Rex", turn=home.id))
-    store.purge_slot(slot.id)
+    store.purge_slots([slot.id])
     assert store.turn(home.id).text == "[purged]"
     assert store.turn(other.id).text == other.text
 
@@ -177,10 +181,10 @@ def test_purge_says_so_when_another_program_keeps_a_copy(tmp_path, store, monkey
     reader = sqlite3.connect(store.file)
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM slots").fetchall()
-    monkeypatch.setattr("mam.store.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("mam.database.BUSY_SECONDS", 0.1)
     busy = Store(tmp_path, "ann")
     with pytest.raises(StoreError, match="another program"):
-        busy.purge_slot(slot.id)
+        busy.purge_slots([slot.id])
     reader.close()
     assert busy.slots(None) == []
 
@@ -203,7 +207,7 @@ def test_users_do_not_see_each_other(tmp_path):
     ann, bob = Store(tmp_path, "ann"), Store(tmp_path, "bob")
     slot, turn = ann.add_slot(a_slot()), a_turn(ann)
     assert bob.slots(None) == [] and bob.sessions() == [] and bob.turns(turn.session) == []
-    for call in (bob.slot, bob.delete_slot, bob.purge_slot, bob.restore_slot):
+    for call in (bob.slot, bob.delete_slot, lambda id: bob.purge_slots([id]), bob.restore_slot):
         with pytest.raises(InputError):
             call(slot.id)
     assert ann.slots() == [slot]
@@ -234,7 +238,7 @@ def test_full_disk_keeps_the_old_state_readable(store):
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
     store.close()
 
-    @sa.event.listens_for(store._engine, "connect")
+    @sa.event.listens_for(store.database._engine, "connect")
     def limit(connection, _record):  # no more room than a few pages, as on a full disk
         connection.execute(f"PRAGMA max_page_count={pages + 4}")
 
@@ -276,7 +280,7 @@ def test_a_failed_migration_leaves_the_file_at_the_step_before(tmp_path, monkeyp
         connection.exec_driver_sql("CREATE TABLE half_done (x)")
         raise ZeroDivisionError
 
-    monkeypatch.setitem(schema.MIGRATIONS, "0002 breaks", breaks)
+    monkeypatch.setitem(schema.MIGRATIONS, "9000 breaks", breaks)
     with pytest.raises(ZeroDivisionError):
         Store(tmp_path, "ann")
     with sqlite3.connect(tmp_path / file_name("ann")) as connection:

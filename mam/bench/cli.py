@@ -7,10 +7,17 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from mam.bench import common, edit, gate, latency, noharm, recall, tune
+from mam.bench import common, edit, gate, latency, noharm, recall, store, tune
 from mam.errors import InputError
 
-BENCHES = {"recall": recall.run, "edit": edit.run, "noharm": noharm.run, "gate": gate.run, "latency": latency.run}
+BENCHES = {
+    "recall": recall.run,
+    "edit": edit.run,
+    "noharm": noharm.run,
+    "gate": gate.run,
+    "latency": latency.run,
+    "store": store.run,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

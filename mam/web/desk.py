@@ -18,12 +18,12 @@ import gradio as gr
 
 from mam.errors import InputError, MamError
 from mam.space import Space, cleaned
-from mam.values import ACTIVE, Session, Turn
+from mam.values import ACTIVE, ARCHIVED, DELETED, SUPERSEDED, Session, Turn
 from mam.web import panels
 
 log = logging.getLogger(__name__)
 
-SHOWN = {"Remembered": ACTIVE, "Replaced": "superseded", "Trash": "deleted", "All": None}
+SHOWN = {"Remembered": ACTIVE, "Replaced": SUPERSEDED, "Put away": ARCHIVED, "Trash": DELETED, "All": None}
 
 
 @dataclass
@@ -184,12 +184,13 @@ def plainly(handler: Callable) -> Callable:
 
 
 def _begun(m: Space) -> list[Session]:
-    """Conversations in which something was said."""
-    return [session for session in m.sessions() if session.turns]
+    """Conversations in which something was said, but those that were put away."""
+    return [session for session in m.sessions(archived=False) if session.turns]
 
 
 def _table(m: Space, shown: str, find: str) -> str:
-    return panels.slots([slot for slot in m.slots(SHOWN[shown]) if find.strip().lower() in slot.text.lower()])
+    found = m.slots(SHOWN[shown], find=find, newest_first=True, limit=panels.ROWS)
+    return panels.slots(found, m.count(SHOWN[shown], find=find))
 
 
 def _conversation(turns: list[Turn]) -> tuple[str, str, str]:

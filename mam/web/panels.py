@@ -8,7 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from mam.values import ACTIVE, ARCHIVED, DELETED, SUPERSEDED, USER, Candidate, Read, Session, Slot, Turn, Write
+from mam.values import (
+    ACTIVE,
+    ARCHIVED,
+    DELETED,
+    SUPERSEDED,
+    USER,
+    Archived,
+    Candidate,
+    Read,
+    Session,
+    Slot,
+    Turn,
+    Write,
+)
 
 STATES = {ACTIVE: "remembered", SUPERSEDED: "replaced", ARCHIVED: "put away", DELETED: "in the trash"}
 ROWS = 200  # of the table at once: a browser chokes on ten thousand
@@ -70,7 +83,7 @@ def turn(last: Turn | None) -> str:
             '<div class="turn"><p class="empty">Here you see what the memory does with each message: '
             "what it reads, what it keeps and what it lets go.</p></div>"
         )
-    return f'<div class="turn">{_read(last)}{_kept(last)}{_rejected(last)}{_timing(last)}</div>'
+    return f'<div class="turn">{_read(last)}{_kept(last)}{_archived(last)}{_rejected(last)}{_timing(last)}</div>'
 
 
 def _read(last: Turn) -> str:
@@ -116,6 +129,19 @@ def _kept(last: Turn) -> str:
     return f'<section><h3>Kept</h3><ul class="written">{"".join(map(line, last.writes))}</ul></section>'
 
 
+def _archived(last: Turn) -> str:
+    if not last.archived:
+        return ""
+
+    def line(item: Archived) -> str:
+        parts = ", ".join(f"{name} {value:+.1f}" for name, value in item.parts.items())
+        return f'<li><span class="text">{escape(item.slot.text)}</span><small>{escape(parts)}</small></li>'
+
+    note = "The memory is full: these were the least useful ones and made room."
+    lines = "".join(map(line, last.archived))
+    return f'<section><h3>Put away</h3><p class="note">{note}</p><ul class="rejected">{lines}</ul></section>'
+
+
 def _rejected(last: Turn) -> str:
     if not last.rejected:
         return ""
@@ -147,12 +173,13 @@ def _timing(last: Turn) -> str:
 # -- all memories -------------------------------------------------------------------------------------------------
 
 
-def slots(found: Sequence[Slot]) -> str:
-    """The table of memories, the latest first; its buttons carry the slot and the version that was shown."""
-    rows = "".join(_row(slot) for slot in reversed(found[-ROWS:]))
+def slots(found: Sequence[Slot], total: int = 0) -> str:
+    """A table of memories, the first of `total`; its buttons carry the slot and the version that was shown."""
+    rows = "".join(map(_row, found))
     if not rows:
         return '<p class="empty">There is nothing here.</p>'
-    more = f'<p class="empty">The latest {ROWS} of {len(found):,}; search for the others.</p>' if found[ROWS:] else ""
+    left = total > len(found)
+    more = f'<p class="empty">The latest {len(found)} of {total:,}; search for the others.</p>' if left else ""
     head = "<tr><th>Memory</th><th>Told</th><th>State</th><th><span class='unseen'>What to do</span></th></tr>"
     return f'<table class="slots"><thead>{head}</thead><tbody>{rows}</tbody></table>{more}'
 

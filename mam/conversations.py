@@ -1,0 +1,191 @@
+"""Conversations from elsewhere: files of other programs as messages with speaker and time.
+
+Knows two shapes of JSON; does not know the memory (see `space`, which tells it each message in turn).
+
+Chat exports: a list of messages, or objects with "messages" (and a "title"), or one message a line:
+
+    [{"role": "user", "content": "My dog is called Rex.", "time": "2026-11-22T12:00:00+00:00"}, ...]
+
+"content" may be "text", or a list of parts with "text"; the time may be called "timestamp", "created_at",
+"create_time", "date" or "at", and be an ISO time or seconds since 1970; "name" says which user. Messages of a system or
+a tool are left out: they tell nothing about anybody.
+
+LoCoMo: objects (alone, in a list, or under "conversation") with "session_1": [{"speaker": ..., "text": ...}, ...] and
+"session_1_date_time": "1:56 pm on 8 May, 2023".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dateparser
+
+from mam.errors import InputError
+from mam.values import ASSISTANT, USER
+
+LARGEST = 200_000_000  # bytes of a file
+LONGEST = 100_000  # characters of a message
+_TIMES = ("time", "timestamp", "created_at", "create_time", "date", "at")
+_ROLES = {"user": USER, "human": USER, "assistant": ASSISTANT, "ai": ASSISTANT, "model": ASSISTANT, "bot": ASSISTANT}
+_SILENT = ("system", "tool", "function", "developer")
+_SESSION = re.compile(r"session_(\d+)")
+
+
+@dataclass(frozen=True)
+class Message:
+    text: str
+    speaker: str  # "user", "assistant" or a name
+    at: datetime | None  # None: not said in the file
+
+
+@dataclass(frozen=True)
+class Conversation:
+    title: str | None
+    messages: tuple[Message, ...]
+
+
+def load(path: str | os.PathLike, bad: Callable[[int, str], None] | None = None) -> list[Conversation]:
+    """The conversations of a file.
+
+    Raises InputError for a file of another kind, and one that names the first message (counted through the file from
+    1) that cannot be read; with `bad`, that is told of each such message instead, and the others are returned.
+    """
+    path = Path(path)
+    count = 0
+
+    def messages(items: list, default: datetime | None = None) -> Iterator[Message]:
+        nonlocal count
+        for item in items:
+            count += 1
+            try:
+                message = _message(item, default)
+            except (ValueError, TypeError, OverflowError) as error:
+                why = " ".join(str(error).split())[:200]
+                if bad is None:
+                    raise InputError(
+                        f"Message {count} of {path} cannot be imported ({why}); nothing was imported."
+                    ) from error
+                bad(count, why)
+                continue
+            if message is not None:
+                yield message
+
+    found = []
+    for item in _conversations(_parsed(path), path):
+        if isinstance(item, list):
+            found.append(Conversation(None, tuple(messages(item))))
+        elif isinstance(item.get("messages"), list):
+            title = item.get("title")
+            found.append(Conversation(title if isinstance(title, str) else None, tuple(messages(item["messages"]))))
+        else:
+            for name in sorted(filter(_SESSION.fullmatch, item), key=lambda name: int(name[8:])):
+                if isinstance(item[name], list):
+                    at = _time(item.get(f"{name}_date_time"))
+                    found.append(Conversation(name.replace("_", " "), tuple(messages(item[name], at))))
+    return [conversation for conversation in found if conversation.messages]
+
+
+def _parsed(path: Path) -> object:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise InputError(f"{path} is larger than {LARGEST // 1_000_000} MB; split it.")
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8, then repeat.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise InputError(f"{path} is nested too deeply to be a conversation; nothing was imported.") from error
+    except ValueError:
+        return [_line(line) for line in text.splitlines() if line.strip()]
+
+
+def _line(line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None  # counted and named as a message that cannot be read
+
+
+def _conversations(data: object, path: Path) -> list:
+    """Each a list of messages, an object with "messages", or one with "session_1", ..."""
+    if isinstance(data, dict):
+        data = [data]
+    data = data if isinstance(data, list) else []
+    inner = [item["conversation"] if _holds(item, "conversation") else item for item in data]
+    shaped = [item for item in inner if _holds(item, "messages") or isinstance(item, dict) and _holds_sessions(item)]
+    if shaped and len(shaped) == len(inner):
+        return shaped
+    if any(isinstance(item, dict) and ("role" in item or "speaker" in item) for item in data):
+        return [data]
+    raise InputError(f"{path} is neither an exported memory nor a conversation; the README shows what they look like.")
+
+
+def _holds(item: object, name: str) -> bool:
+    return isinstance(item, dict) and isinstance(item.get(name), list | dict)
+
+
+def _holds_sessions(item: dict) -> bool:
+    return any(_SESSION.fullmatch(name) for name in item)
+
+
+def _message(item: object, default: datetime | None) -> Message | None:
+    """A message; None for one that nobody said. Raises ValueError for anything else."""
+    if not isinstance(item, dict):
+        raise ValueError("not a message")
+    role = item.get("role", item.get("speaker"))
+    if not isinstance(role, str) or not role.strip() or len(role) > 200:
+        raise ValueError("no role")
+    if role.lower() in _SILENT:
+        return None
+    text = _content(item.get("content", item.get("text")))
+    if not text.strip():
+        return None  # a picture, or a reply that was stopped at once
+    if len(text) > LONGEST:
+        raise ValueError(f"longer than {LONGEST:,} characters")
+    name = item.get("name")
+    speaker = _ROLES.get(role.lower(), role.strip())
+    if speaker == USER and isinstance(name, str) and 0 < len(name.strip()) <= 200:
+        speaker = name.strip()
+    at = next((_time(item[key]) for key in _TIMES if item.get(key) is not None), default)
+    return Message(text, speaker, at)
+
+
+def _content(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        texts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        return "\n".join(text for text in texts if isinstance(text, str))
+    if content is None:
+        return ""
+    raise ValueError("content that is not a text")
+
+
+def _time(value: object) -> datetime | None:
+    """A time of any common way of writing. Raises ValueError for what is none."""
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = value / 1000 if value > 1e11 else value
+        try:
+            return datetime.fromtimestamp(seconds, UTC)
+        except OSError as error:
+            raise ValueError("a time that cannot be") from error
+    if not isinstance(value, str) or len(value) > 100:
+        raise ValueError("a time that cannot be read")
+    try:
+        return datetime.fromisoformat(value).astimezone()
+    except ValueError:
+        found = dateparser.parse(value, languages=["en"])
+    if found is None:
+        raise ValueError("a time that cannot be read")
+    return found.astimezone()

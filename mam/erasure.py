@@ -1,0 +1,242 @@
+"""Takes texts out of every row that holds them: the part of a purge that happens inside one transaction.
+
+Slots, versions, keys, turns, traces, titles. Knows rows; what is left in the files afterwards is for `residue` to
+find and for `store` to overwrite.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from mam import rows
+from mam.database import Database, Transaction
+from mam.errors import InputError
+from mam.schema import keys, removed, sessions, slots, turns, versions
+from mam.values import Slot, Turn
+
+PURGED = "[purged]"  # what stands in turns and traces where a purged text was
+SHORT = 2  # words; an answer as short as this is only erased where it was said: elsewhere it is somebody else's
+CUT = 4  # characters of a text's end that are still taken for it where a trace was cut off
+CONTEXT = 400  # characters of context that a trace keeps (see `candidates`)
+SHORTENED = "(only the last "  # stands in what the base was given when the message was too long (see `prompt`)
+MANY = 20  # texts; for more, all rows are looked at instead of asking the database for each text
+BOUND = 500  # values in one statement
+
+
+@dataclass
+class Erased:
+    """What was taken out; `texts` and `vectors` are to be searched for afterwards and then forgotten."""
+
+    slots: list[str] = field(default_factory=list)
+    versions: int = 0
+    keys: int = 0
+    turns: int = 0
+    sessions: list[str] = field(default_factory=list)
+    texts: set[str] = field(default_factory=set)
+    living: set[str] = field(default_factory=set)  # those that are part of longer words elsewhere: "Rex" in "Rexona"
+    vectors: list[bytes] = field(default_factory=list)
+
+
+def erase_slots(tx: Transaction, database: Database, ids: Collection[str]) -> Erased:
+    """Erase slots with every text they had. Raises InputError for an unknown id, before anything is erased.
+
+    Another slot that carried a text as context loses that part, and goes as well if it held nothing else.
+    """
+    erased, homes, fresh = Erased(), {}, list(dict.fromkeys(ids))
+    while fresh:
+        texts = _collect(tx, fresh, erased, homes)
+        fresh = _cut_from_slots(tx, database, texts, erased)
+    _erase_turns(tx, database, erased, homes)
+    _erase_column(tx, database, sessions.c.title, erased, PURGED)
+    _drop(tx, erased)
+    _erase_column(tx, database, versions.c.text, erased, "")
+    return erased
+
+
+def erase_session(tx: Transaction, database: Database, id: str) -> Erased:
+    """Erase a session: its turns with their traces, and every slot that was told in it."""
+    if not tx.scalar(sa.select(sa.func.count()).select_from(sessions).where(sessions.c.id == id)):
+        raise InputError(f"There is no session {id!r}.")
+    told = list(tx.scalars(sa.select(slots.c.id).where(slots.c.session == id).order_by(slots.c.seq)))
+    gone = tx.execute(turns.delete().where(turns.c.session == id)).rowcount
+    erased = erase_slots(tx, database, told)
+    tx.execute(sessions.delete().where(sessions.c.id == id))
+    tx.next_version()
+    erased.turns += gone
+    erased.sessions.append(id)
+    return erased
+
+
+def erase_everything(tx: Transaction) -> Erased:
+    """Erase all there is of this user."""
+    erased = Erased(slots=list(tx.scalars(sa.select(slots.c.id).order_by(slots.c.seq))))
+    erased.sessions = list(tx.scalars(sa.select(sessions.c.id).order_by(sessions.c.seq)))
+    erased.texts = {*tx.scalars(sa.select(slots.c.text)), *tx.scalars(sa.select(versions.c.text))}
+    erased.texts |= {*tx.scalars(sa.select(slots.c.said)), *tx.scalars(sa.select(turns.c.text))}
+    erased.texts |= {*tx.scalars(sa.select(turns.c.reply))}
+    erased.turns = tx.execute(turns.delete()).rowcount
+    tx.execute(sessions.delete())
+    _drop(tx, erased)
+    return erased
+
+
+def without_purged(turn: Turn, seen: Iterable[Slot], purged: Collection[str]) -> Turn:
+    """A turn that was under way while slots were purged, before it is saved: nothing of them may come back with it.
+
+    seen: the slots it read and wrote, with the texts they had. What the base was given and what was said before are
+    left out altogether, because they may quote a purged slot that this turn did not read.
+    """
+    texts = {text for slot in seen if slot.id in purged for text in (slot.text, slot.said)}
+    clean = eraser(texts | {" ".join(text.split()) for text in texts})
+    trace = json.loads(rows.map_texts(rows.trace_text(turn), clean))
+    trace["given"] = PURGED
+    for candidate in trace["rejected"]:
+        candidate["context"] = PURGED if candidate["context"] else ""
+    return rows.turn_from(turn.id, turn.session, clean(turn.text), clean(turn.reply), turn.at, trace)
+
+
+def _collect(tx: Transaction, ids: list[str], erased: Erased, homes: dict[str, set[str]]) -> set[str]:
+    """Note what these slots hold; returns the texts that are to be erased everywhere."""
+    fresh: set[str] = set()
+    for id in ids:
+        slot = tx.execute(sa.select(slots).where(slots.c.id == id)).first()
+        if slot is None:
+            raise InputError(f"There is no memory {id!r}.")
+        fresh |= {slot.text, *tx.scalars(sa.select(versions.c.text).where(versions.c.slot == id))}
+        if len(slot.said.split()) > SHORT:
+            fresh.add(slot.said)
+        fresh |= {" ".join(text.split()) for text in fresh}  # as the trace shows what the base was given
+        if slot.turn:
+            homes.setdefault(slot.turn, set()).add(slot.said)
+        erased.vectors += map(bytes, tx.scalars(sa.select(keys.c.key).where(keys.c.slot == id)))
+    erased.slots += ids
+    erased.texts |= fresh
+    return fresh
+
+
+def _drop(tx: Transaction, erased: Erased) -> None:
+    """Delete the rows of the slots; versions and keys go with them."""
+    changed = tx.next_version()
+    for start in range(0, len(erased.slots), BOUND):
+        gone = erased.slots[start : start + BOUND]
+        for table in (versions, keys):
+            count = tx.scalar(sa.select(sa.func.count()).select_from(table).where(table.c.slot.in_(gone)))
+            setattr(erased, table.name, getattr(erased, table.name) + count)
+        tx.execute(slots.delete().where(slots.c.id.in_(gone)))
+        for table in (slots, versions):
+            tx.execute(table.update().where(table.c.superseded_by.in_(gone)).values(superseded_by=None))
+        tx.execute(removed.delete().where(removed.c.slot.in_(gone)))  # purged before, and imported again since
+        tx.execute(removed.insert(), [{"slot": id, "changed": changed} for id in gone])
+
+
+def _cut_from_slots(tx: Transaction, database: Database, texts: set[str], erased: Erased) -> list[str]:
+    """Cut texts out of all other slots; returns the ids of those that held nothing else."""
+    cut, emptied, gone = eraser(texts, ""), [], set(erased.slots)
+    for row in _holding(tx, database, slots, (slots.c.text, slots.c.said), texts):
+        if row.id in gone:
+            continue
+        text, said = cut(row.text).strip(), cut(row.said).strip() or PURGED
+        _note_living(erased, text, said)
+        if not re.search(r"\w", text):
+            emptied.append(row.id)
+        elif (text, said) != (row.text, row.said):
+            tx.execute(keys.delete().where(keys.c.slot == row.id))
+            values = {"text": text, "said": said, "changed": tx.next_version()}
+            tx.execute(slots.update().where(slots.c.seq == row.seq).values(values))
+    return emptied
+
+
+def _erase_turns(tx: Transaction, database: Database, erased: Erased, homes: dict[str, set[str]]) -> None:
+    """Erase from all turns, and a little more from those in which the slots were told."""
+    erase = eraser(erased.texts)
+    trimmed = _trimmer(erased.texts)
+    found = {row.seq: row for row in _holding(tx, database, turns, (turns.c.text, turns.c.reply), erased.texts)}
+    found |= {row.seq: row for row in _holding(tx, database, turns, (turns.c.trace,), set(map(_in_json, erased.texts)))}
+    at = list(homes)
+    for start in range(0, len(at), BOUND):  # the turns after it may hold the end of a long text as context
+        where = sa.select(turns.c.session).where(turns.c.id.in_(at[start : start + BOUND]))
+        found |= {row.seq: row for row in tx.execute(sa.select(turns).where(turns.c.session.in_(where)))}
+    for row in found.values():
+        clean = eraser(erased.texts | homes[row.id]) if row.id in homes else erase
+        after = {"text": clean(row.text), "reply": clean(row.reply)}
+        _note_living(erased, *after.values())
+        trace = rows.map_texts(row.trace, lambda text, clean=clean: trimmed(clean(text)))
+        _note_living(erased, trace, written=_in_json)
+        after["trace"] = trace if json.loads(trace) != json.loads(row.trace) else row.trace
+        if any(after[name] != getattr(row, name) for name in after):
+            tx.execute(turns.update().where(turns.c.seq == row.seq).values(after))
+            erased.turns += 1
+
+
+def _erase_column(tx: Transaction, database: Database, column: sa.Column, erased: Erased, mark: str) -> None:
+    erase, table = eraser(erased.texts, mark), column.table
+    for row in _holding(tx, database, table, (column,), erased.texts):
+        text = getattr(row, column.name)
+        clean = erase(text).strip() or PURGED
+        _note_living(erased, clean)
+        if clean != text:
+            tx.execute(table.update().where(table.c.seq == row.seq).values({column: clean}))
+
+
+def _note_living(erased: Erased, *values: str, written: Callable[[str], str] = str) -> None:
+    erased.living |= {text for text in erased.texts if any(written(text) in value for value in values)}
+
+
+def _holding(
+    tx: Transaction, database: Database, table: sa.Table, columns: tuple[sa.Column, ...], texts: set[str]
+) -> Iterator[sa.Row]:
+    """Rows that hold one of the texts in one of the columns."""
+    texts = {text for text in texts if text}
+    if not texts:
+        return
+    query = sa.select(table)
+    if len(texts) <= MANY:
+        query = query.where(sa.or_(*(database.contains(column, text) for column in columns for text in texts)))
+    for row in tx.execute(query).all():
+        values = [getattr(row, column.name) or "" for column in columns]
+        if any(text in value for value in values for text in texts):
+            yield row
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def eraser(texts: Iterable[str], mark: str = PURGED) -> Callable[[str], str]:
+    """A function that puts `mark` in place of whole occurrences of the texts, the longest first."""
+    known = sorted((text for text in texts if text), key=len, reverse=True)
+
+    def erase(value: str) -> str:
+        for text in known:
+            if text in value:
+                value = re.sub(rf"(?<!\w){re.escape(text)}(?!\w)", lambda _: mark, value)
+        return value
+
+    return erase
+
+
+def _trimmer(texts: Iterable[str]) -> Callable[[str], str]:
+    """A function for texts of a trace that were cut off at their start: takes away the end of a purged one there.
+
+    Context is kept in its last characters only, and a message that is too long for the base is given from the middle.
+    """
+    known = [text for text in texts if len(text) > CUT]
+
+    def trim(value: str) -> str:
+        starts = [0] if len(value) >= CONTEXT else []
+        if SHORTENED in value:
+            starts += [match.end() for match in re.finditer(r"\n", value)]
+        for start in reversed(starts):
+            for text in known:
+                for length in range(min(len(text) - 1, len(value) - start), CUT, -1):
+                    if value.startswith(text[-length:], start):
+                        value = value[:start] + PURGED + value[start + length :]
+                        break
+        return value
+
+    return trim

@@ -1,0 +1,357 @@
+"""Memories in and out: round trips are identical, conversations and documents come in, bad files are named."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+import torch
+from fakes import rule_engine
+
+from mam import exchange
+from mam.errors import InputError
+from mam.space import Space
+from mam.store import Store
+
+SHORT = {"max_tokens": 8}
+DOG = "My dog is called Rex."
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_folder):
+    torch.set_num_threads(1)
+    return rule_engine(tiny_folder)
+
+
+@pytest.fixture
+def open_space(tmp_path, engine):
+    opened = []
+
+    def open_one(user="ann", folder="data", progress=None):
+        opened.append(Space(Store(tmp_path / folder, user), engine, progress))
+        return opened[-1]
+
+    yield open_one
+    for space in opened:
+        space.close()
+
+
+@pytest.fixture
+def m(open_space):
+    return open_space()
+
+
+@pytest.fixture
+def lived(m, tmp_path):
+    """A space in which something of every kind has happened."""
+    chat = m.session("Monday")
+    slot = chat.send(f"{DOG} Hello!", **SHORT).writes[0].slot
+    m.session().send("What is my dog called? «é» 🧀", **SHORT)
+    m.tag(slot.id, "pets", 'odd "tag"')
+    m.pin(slot.id)
+    m.edit(m.add("My exam is on 3 March 2027.").id, "My exam is on 4 March 2027.")
+    chat.send("Actually, my dog is called Max now.", **SHORT)
+    m.delete(m.add("Into the trash.").id)
+    (tmp_path / "notes.md").write_text("The train leaves at nine.\n", encoding="utf-8")
+    m.ingest(tmp_path / "notes.md")
+    m.archive_session(chat.id)
+    return m
+
+
+# -- round trips ----------------------------------------------------------------------------------------------------
+
+
+def test_a_complete_export_is_an_exact_copy(lived, open_space, tmp_path):
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    assert lived.export(first, complete=True) == len(lived.slots(None)) == 5
+    copy = open_space(folder="elsewhere")
+    assert copy.import_(first) == lived.slots(None)
+    assert copy.export(second, complete=True) == 5 and first.read_bytes() == second.read_bytes()
+    assert copy.slots(None) == lived.slots(None) and copy.sessions() == lived.sessions()
+    for slot, same in zip(lived.slots(None), copy.slots(None), strict=True):
+        assert lived.versions(slot.id) == copy.versions(slot.id)
+        assert (slot.reads, slot.last_read) == (same.reads, same.last_read)
+    for session in lived.sessions():
+        assert copy.turns(session.id) == lived.turns(session.id)
+    assert copy.read("What is my dog called?").reads == lived.read("What is my dog called?").reads
+    then = lived.versions(lived.slots(None)[0].id)[0].at
+    assert copy.slots(None, as_of=then) == lived.slots(None, as_of=then)
+    assert copy.import_(first) == [] and copy.export(second, complete=True) == 5
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_an_ordinary_export_holds_slots_alone_and_round_trips(lived, open_space, tmp_path):
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    assert lived.export(first) == 4
+    assert "trash" not in first.read_text("utf-8") and "Hello" not in first.read_text("utf-8")
+    copy = open_space(folder="elsewhere")
+    copy.import_(first)
+    copy.export(second)
+    assert first.read_bytes() == second.read_bytes()
+    assert {version.by for slot in copy.slots(None) for version in copy.versions(slot.id)} == {"import"}
+    copy.undo()
+    assert copy.slots() == [] and len(copy.slots("deleted")) == 4
+
+
+def test_a_purge_reaches_what_a_complete_import_brought(lived, open_space, tmp_path):
+    lived.export(tmp_path / "all.jsonl", complete=True)
+    copy = open_space(folder="elsewhere")
+    copy.import_(tmp_path / "all.jsonl")
+    for slot in copy.slots(None):
+        copy.purge(slot.id)
+    assert not any(b"Rex" in file.read_bytes() for file in (tmp_path / "elsewhere").iterdir())
+
+
+def test_files_of_the_first_format_are_read(m, tmp_path):
+    slot = {
+        "id": "a" * 16, "text": DOG, "said": DOG, "speaker": "user", "told": "2026-11-22T12:00:00+00:00", "when": None,
+        "state": "active", "version": 2, "session": "s" * 16, "turn": None, "span": [0, 21], "score": 0.9,
+        "superseded_by": None,
+    }  # fmt: skip
+    file = tmp_path / "old.jsonl"
+    file.write_text('{"mam": "slots", "version": 1}\n' + json.dumps(slot) + "\n")
+    (found,) = m.import_(file)
+    assert (found.text, found.version, found.tags, found.told) == (DOG, 2, (), datetime(2026, 11, 22, 12, tzinfo=UTC))
+
+
+# -- bad lines ------------------------------------------------------------------------------------------------------
+
+HEADER = json.dumps({"mam": "memory", "version": 2, "user": "ann"})
+GOOD = {
+    "kind": "slot", "id": "good-slot-000001", "text": DOG, "said": DOG, "speaker": "user", "state": "active",
+    "told": "2026-11-22T12:00:00+00:00", "version": 1, "tags": ["x"], "pinned": False,
+}  # fmt: skip
+BAD = {
+    "not json": "{",
+    "not an object": "[1]",
+    "unknown kind": json.dumps(GOOD | {"kind": "spell"}),
+    "no text": json.dumps({name: value for name, value in GOOD.items() if name != "text"}),
+    "empty text": json.dumps(GOOD | {"text": " "}),
+    "huge text": json.dumps(GOOD | {"text": "x" * 2001}),
+    "huge speaker": json.dumps(GOOD | {"speaker": "x" * 201}),
+    "control character": json.dumps(GOOD | {"text": "a\x00b"}),
+    "escape sequence": json.dumps(GOOD | {"said": "a\x1b[31mb"}),
+    "half a character": json.dumps(GOOD | {"text": "a\ud800b"}),
+    "deep nesting": '{"kind": "slot", "id": ' + "[" * 100_000 + "]" * 100_000 + "}",
+    "deep tags": json.dumps(GOOD)[:-1] + ', "span": ' + "[" * 5_000 + "]" * 5_000 + "}",
+    "odd id": json.dumps(GOOD | {"id": "../../etc/passwd"}),
+    "id is a number": json.dumps(GOOD | {"id": 5}),
+    "unknown state": json.dumps(GOOD | {"state": "asleep"}),
+    "endless version": json.dumps(GOOD).replace('"version": 1', '"version": 1e999'),
+    "long version": json.dumps(GOOD).replace('"version": 1', '"version": ' + "9" * 5_000),
+    "no number": json.dumps(GOOD | {"score": float("nan")}),
+    "version is true": json.dumps(GOOD | {"version": True}),
+    "time without zone": json.dumps(GOOD | {"told": "2026-11-22T12:00:00"}),
+    "time that is none": json.dumps(GOOD | {"told": "Tuesday"}),
+    "tags that are none": json.dumps(GOOD | {"tags": "x"}),
+    "pinned maybe": json.dumps(GOOD | {"pinned": "maybe"}),
+    "odd span": json.dumps(GOOD | {"span": [1]}),
+    "same id": json.dumps(GOOD),
+    "version of nothing": json.dumps({"kind": "version", "slot": "nothing-like-it", "by": "user"}),
+    "turn of nothing": json.dumps({"kind": "turn", "id": "t" * 16}),
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_a_bad_line_is_named_and_nothing_or_the_rest_imported(m, tmp_path, bad):
+    file = tmp_path / "bad.jsonl"
+    last = json.dumps(GOOD | {"id": "good-slot-000002", "text": "I love tea."})
+    file.write_text("\n".join([HEADER, json.dumps(GOOD), "", bad, last]) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="Line 4") as error:
+        m.import_(file)
+    assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 600
+    assert m.slots(None) == []
+    named = []
+    assert [slot.id for slot in m.import_(file, lambda number, why: named.append((number, why)))] == [
+        "good-slot-000001", "good-slot-000002",
+    ]  # fmt: skip
+    assert [number for number, _ in named] == [4] and named[0][1]
+
+
+def test_endless_lines_are_refused(m, tmp_path, monkeypatch):
+    monkeypatch.setattr(exchange, "LONGEST_LINE", 1000)
+    (tmp_path / "x.jsonl").write_text(f"{HEADER}\n" + "x" * 5000)
+    with pytest.raises(InputError, match="Line 2"):
+        m.import_(tmp_path / "x.jsonl")
+
+
+def test_a_newer_export_is_refused(m, tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"mam": "memory", "version": 3}\n')
+    with pytest.raises(InputError, match="newer"):
+        m.import_(tmp_path / "x.jsonl")
+
+
+def test_an_export_on_a_full_disk_leaves_the_old_one(m, tmp_path, monkeypatch):
+    file = tmp_path / "mine.jsonl"
+    m.export(file)
+    before = file.read_bytes()
+    m.add(DOG)
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exchange.os, "fsync", full)
+    with pytest.raises(InputError, match="No space"):
+        m.export(file)
+    assert file.read_bytes() == before and [each.name for each in tmp_path.glob(".*")] == []
+
+
+# -- conversations ----------------------------------------------------------------------------------------------------
+
+CHAT = [
+    {"role": "system", "content": "My dog is a liar."},
+    {"role": "user", "content": DOG, "time": "2026-03-01T09:00:00+01:00"},
+    {"role": "assistant", "content": "Nice name!", "time": 1772352060},
+    {"role": "user", "content": [{"type": "text", "text": "My cat is called Tom."}, {"type": "image"}], "name": "Ann"},
+]
+LOCOMO = {
+    "sample_id": "x",
+    "conversation": {
+        "speaker_a": "Caro", "speaker_b": "Mel",
+        "session_1_date_time": "1:56 pm on 8 May, 2023",
+        "session_1": [
+            {"speaker": "Caro", "dia_id": "D1:1", "text": "My dog is called Rex."},
+            {"speaker": "Mel", "dia_id": "D1:2", "text": "Wow!"},
+        ],
+        "session_10_date_time": "9:00 am on 1 June, 2023",
+        "session_10": [{"speaker": "Mel", "dia_id": "D10:1", "text": "My cat is called Tom."}],
+    },
+    "qa": [],
+}  # fmt: skip
+
+
+def test_a_chat_export_is_listened_to(open_space, tmp_path):
+    seen = []
+    m = open_space(progress=lambda *step: seen.append(step))
+    shapes = {
+        "list.json": json.dumps(CHAT),
+        "lines.jsonl": "\n".join(map(json.dumps, CHAT)),
+        "titled.json": json.dumps([{"title": "Pets", "messages": CHAT}]),
+    }
+    for number, (name, content) in enumerate(shapes.items()):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        user = open_space(f"user{number}", progress=lambda *step: seen.append(step))
+        slots = user.import_(tmp_path / name)
+        assert [(slot.text, slot.speaker) for slot in slots] == [(DOG, "user"), ("My cat is called Tom.", "Ann")], name
+        assert slots[0].told == datetime(2026, 3, 1, 8, tzinfo=UTC)
+        (session,) = user.sessions()
+        assert session.turns == 3 and user.turns(session.id)[1].reply == "Nice name!"
+        assert seen[-1] == ("listening", 3, 3)
+    assert session.title == "Pets" and m.slots() == []
+
+
+def test_locomo_conversations_keep_names_and_times(m, tmp_path):
+    (tmp_path / "locomo.json").write_text(json.dumps([LOCOMO]), encoding="utf-8")
+    slots = m.import_(tmp_path / "locomo.json")
+    assert [(slot.text, slot.speaker) for slot in slots] == [(DOG, "Caro"), ("My cat is called Tom.", "Mel")]
+    assert slots[0].told.astimezone().replace(tzinfo=None) == datetime(2023, 5, 8, 13, 56)
+    assert sorted(session.title for session in m.sessions()) == ["session 1", "session 10"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"role": "user", "content": 5}, {"content": "x"}, {"role": "user", "content": "x", "time": "soon, I guess"},
+        {"role": "user", "content": "x" * 100_001}, 7, {"role": "user", "content": "x", "time": 1e300},
+        {"role": ["user"], "content": "x"},
+    ],
+)  # fmt: skip
+def test_a_bad_message_is_named(m, tmp_path, bad):
+    file = tmp_path / "chat.json"
+    file.write_text(json.dumps([CHAT[1], bad, CHAT[3]]))
+    with pytest.raises(InputError, match="Message 2"):
+        m.import_(file)
+    assert m.slots(None) == [] == m.sessions()
+    named = []
+    assert len(m.import_(file, lambda *line: named.append(line))) == 2 and [number for number, _ in named] == [2]
+
+
+NEITHER = ["{}", '"text"', "[]", "null", '[{"a": 1}]', "[" * 100_000, '{"messages": 5}', "hello"]
+
+
+@pytest.mark.parametrize("content", NEITHER, ids=range(len(NEITHER)))
+def test_other_files_are_neither(m, tmp_path, content):
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(InputError, match="neither|nested") as error:
+        m.import_(tmp_path / "x.json")
+    assert len(str(error.value).splitlines()) == 1 and m.sessions() == []
+
+
+# -- documents ------------------------------------------------------------------------------------------------------
+
+
+def a_pdf(*pages: str) -> bytes:
+    """A PDF with a line of text for each line of each page, written by hand."""
+    objects = ["<< /Type /Catalog /Pages 2 0 R >>", "", "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
+    kids = []
+    for page in pages:
+        lines = " 0 -14 Td ".join(f"({line}) Tj" for line in page.split("\n"))
+        stream = f"BT /F1 12 Tf 72 720 Td {lines} ET"
+        objects.append(f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream")
+        objects.append(
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {len(objects)} 0 R"
+            " /Resources << /Font << /F1 3 0 R >> >> >>"
+        )
+        kids.append(f"{len(objects)} 0 R")
+    objects[1] = f"<< /Type /Pages /Kids [{' '.join(kids)}] /Count {len(kids)} >>"
+    content, places = b"%PDF-1.4\n", []
+    for number, text in enumerate(objects, 1):
+        places.append(len(content))
+        content += f"{number} 0 obj\n{text}\nendobj\n".encode()
+    table = "".join(f"{place:010} 00000 n \n" for place in places)
+    head = f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}"
+    tail = f"trailer << /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{len(content)}\n%%EOF"
+    return content + (head + tail).encode()
+
+
+def test_slots_of_a_document_know_their_page_or_line(open_space, tmp_path):
+    seen = []
+    m = open_space(progress=lambda *step: seen.append(step))
+    (tmp_path / "notes.md").write_text("# Trip\n\nThe train leaves at nine. It is red.\n\n- Bring tickets.\n", "utf-8")
+    slots = m.ingest(tmp_path / "notes.md")
+    assert [(slot.said, slot.position) for slot in slots] == [
+        ("Trip", "line 1"), ("The train leaves at nine.", "line 3"), ("It is red.", "line 3"),
+        ("Bring tickets.", "line 5"),
+    ]  # fmt: skip
+    assert {(slot.document, slot.speaker) for slot in slots} == {("notes.md", "notes.md")}
+    assert seen[-1] == ("ingesting", 4, 4)
+    (tmp_path / "report.PDF").write_bytes(a_pdf("The train leaves at\nnine in the morning.", "Bring the tickets."))
+    slots = m.ingest(tmp_path / "report.PDF")
+    assert [(slot.said, slot.position) for slot in slots] == [
+        ("The train leaves at nine in the morning.", "page 1"), ("Bring the tickets.", "page 2"),
+    ]  # fmt: skip
+    assert m.slots(document="report.PDF") == slots and m.versions(slots[0].id)[0].by == "ingest"
+
+
+def test_ingesting_a_document_again_only_adds_what_is_new(m, tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("The train leaves at nine.\n")
+    m.ingest(file)
+    file.write_text("The train leaves at nine.\nThe bus is late.\n")
+    assert [slot.said for slot in m.ingest(file)] == ["The bus is late."] and len(m.slots()) == 2
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"%PDF-1.4\n", b"\x00" * 100, a_pdf("Hello there.")[:200], b"%PDF-1.7\n" + b"[" * 50_000]
+)
+def test_broken_pdfs_are_explained(m, tmp_path, content):
+    (tmp_path / "x.pdf").write_bytes(content)
+    with pytest.raises(InputError, match="no PDF") as error:
+        m.ingest(tmp_path / "x.pdf")
+    assert len(str(error.value).splitlines()) == 1 and m.slots(None) == []
+
+
+def test_a_locked_pdf_is_explained(m, tmp_path):
+    from pypdf import PdfReader, PdfWriter
+
+    (tmp_path / "plain.pdf").write_bytes(a_pdf("Hello there."))
+    writer = PdfWriter(clone_from=PdfReader(tmp_path / "plain.pdf"))
+    writer.encrypt("secret", algorithm="RC4-128")
+    writer.write(tmp_path / "locked.pdf")
+    with pytest.raises(InputError, match="password"):
+        m.ingest(tmp_path / "locked.pdf")
+    newer = (tmp_path / "locked.pdf").read_bytes().replace(b"/V 2", b"/V 5").replace(b"/R 3", b"/R 6")
+    (tmp_path / "newer.pdf").write_bytes(newer)
+    with pytest.raises(InputError, match="password|no PDF"):
+        m.ingest(tmp_path / "newer.pdf")

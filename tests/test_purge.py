@@ -1,0 +1,262 @@
+"""After a purge the text is in no file, in no encoding, whoever has the files open; and the certificate says so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import secrets
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mam import backup, exchange
+from mam.errors import StoreError
+from mam.store import Store, new_id
+from mam.values import Candidate, Read, Slot, Turn, Write
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+SECRET = 'Mein "Geheimnis" ist Größe\\42 bei Zanzibar.'
+
+
+def a_slot(text=SECRET, **fields) -> Slot:
+    return Slot(**{"id": new_id(), "text": text, "said": text, "speaker": "user", "told": NOW} | fields)
+
+
+def encodings(text: str) -> list[bytes]:
+    """The bytes of a text as any program might have written them; written anew here, not taken from the product."""
+    forms = {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], text.upper(), text.lower()}
+    return [form.encode(name) for form in forms for name in ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "latin-1")]
+
+
+def left_of(text: str, folder: Path) -> list[str]:
+    return [
+        f"{file.name}: {form[:20]}"
+        for file in folder.rglob("*")
+        if file.is_file()
+        for form in encodings(text)
+        if form in file.read_bytes()
+    ]
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path, "ann")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def slot(store):
+    """A memory with a past: told in a turn, edited, read, quoted as context, in keys of two models, in an export."""
+    session = store.new_session(f"About {SECRET}")
+    slot = a_slot(session=session.id)
+    key = np.random.default_rng(0).standard_normal(64).astype("<f4")
+    turn = Turn(
+        new_id(), session.id, f"Hello. {SECRET} Bye.", f"So {SECRET}", NOW,
+        writes=(Write(slot, 0.9, "new"),),
+        reads=(Read(slot, 0.7, {"meaning": 1.0}),),
+        rejected=(Candidate("Bye.", "Bye.", context=SECRET, score=0.1, why="nothing to remember"),),
+        given=f"[0.70] {SECRET}\n\n<user>{SECRET}",
+    )  # fmt: skip
+    slot = replace(slot, turn=turn.id)
+    store.save_turn(turn)
+    store.add_slot(slot, key, "f1")
+    store.set_keys([slot], key[None] * 2, "f2")
+    store.edit_slot(slot.id, f"{SECRET} And more.", when="2026-11-27")
+    store.undo()
+    exchange.export(exchange.Exported(store.slots(None)), store.file.parent / "mine.jsonl", "ann")
+    return slot
+
+
+def test_nothing_is_left_in_any_encoding(store, slot, tmp_path):
+    kept = store.add_slot(a_slot("I love tea."))
+    assert left_of(SECRET, tmp_path)
+    done = store.purge_slots([slot.id])
+    assert left_of(SECRET, tmp_path) == [] and left_of("Geheimnis", tmp_path) == []
+    assert (done.slots, done.versions, done.keys, done.turns) == ((slot.id,), 3, 0, 1)
+    assert {place.name for place in done.searched} >= {"memory-ann.db", "mine.jsonl"}
+    for place in done.searched:  # whoever doubts it can search the same bytes
+        content = (tmp_path / place.name).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (place.size, place.sha256), place.name
+    assert SECRET not in repr(done) and store.slots(None) == [kept]
+    assert "[purged]" in store.turns(slot.session)[0].text
+
+
+def test_vectors_go_too(store, tmp_path):
+    key = np.random.default_rng(1).standard_normal(64).astype("<f4")
+    slot = store.add_slot(a_slot(), key, "f1")
+    done = store.purge_slots([slot.id])
+    assert done.keys == 1 and not any(key.tobytes()[:16] in file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_a_vector_that_another_slot_shares_stays_with_that_one(store, tmp_path):
+    """Texts that only differ after the encoder's last token have the same vector."""
+    key = np.random.default_rng(1).standard_normal(64).astype("<f4")
+    slot, other = store.add_slot(a_slot(), key, "f1"), store.add_slot(a_slot("I love tea."), key, "f1")
+    zeros = store.add_slot(a_slot("Nothing at all."), np.zeros(64), "f1")
+    assert store.purge_slots([slot.id]).keys == 1 == store.purge_slots([zeros.id]).keys
+    assert store.keys([other.id], "f1")[other.id] == key.tobytes() and left_of(SECRET, tmp_path) == []
+
+
+def test_no_piece_is_left_in_pages_that_were_rearranged(store, tmp_path, monkeypatch):
+    """Edits of neighbours move rows from page to page; what they leave behind must go, too, down to a few letters."""
+    draw, rewritten = random.Random(0), []
+    maintain = store.database.maintain
+    monkeypatch.setattr(store.database, "maintain", lambda *done: rewritten.append(done) or maintain(*done))
+    store.add_slots([a_slot(draw.randbytes(draw.randint(10, 60)).hex()) for _ in range(600)])
+    ids = [slot.id for slot in store.slots()]
+    for _ in range(500):
+        store.edit_slot(draw.choice(ids), draw.randbytes(draw.randint(10, 400)).hex())
+    for id in draw.sample(ids, 15):
+        texts = {version.text for version in store.versions(id)}
+        store.purge_slots([id])
+        content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+        for text in texts:
+            for start in range(len(text) - 12):
+                assert text[start : start + 12].encode() not in content
+    assert 0 < len(rewritten) < 15, "the file is rewritten when something is left, and only then"
+
+
+def test_the_context_of_later_turns_is_cut_without_leaving_an_end(store, tmp_path):
+    """A trace keeps the last 400 characters of what was said before: the end of a longer text."""
+    secret = "My PIN is " + "very " * 90 + "secret Zanzibar."
+    session = store.new_session().id
+    first = Turn(new_id(), session, secret, "", NOW)
+    store.save_turn(first)
+    context = (secret + " Bye.")[-400:]
+    later = Turn(new_id(), session, "Bye.", "", NOW, rejected=(Candidate("Bye.", "Bye.", context=context),))
+    given = f"(only the last 60 of 800 characters fit)\n\n{secret[-60:]}!"
+    long = Turn(new_id(), session, f"So. {secret}", "", NOW, given=given)
+    store.save_turn(later)
+    store.save_turn(long)
+    slot = store.add_slot(a_slot(secret, session=session, turn=first.id))
+    store.purge_slots([slot.id])
+    assert left_of("Zanzibar", tmp_path) == []
+    assert store.turn(later.id).rejected[0].context == "[purged] Bye."
+
+
+def test_text_that_the_trace_shows_with_other_blanks_goes_too(store, tmp_path):
+    slot = store.add_slot(a_slot("My PIN is\nforty-two, in\n\nZanzibar."))
+    session = store.new_session().id
+    shown = " ".join(slot.text.split())
+    store.save_turn(Turn(new_id(), session, "What?", "", NOW, given=f"[0.70] {shown}\n\n<user>What?"))
+    store.purge_slots([slot.id])
+    assert left_of("Zanzibar", tmp_path) == []
+
+
+# -- other programs, other files --------------------------------------------------------------------------------------
+
+HOLDER = """
+import sys
+from mam.store import Store
+store = Store(sys.argv[1], "ann")
+print(len(store.slots(None)), flush=True)
+if sys.argv[2] == "reading":
+    with store.database.reading() as connection:
+        print(connection.exec_driver_sql("SELECT count(*) FROM slots").scalar(), flush=True)
+        sys.stdin.readline()
+else:
+    print(len(store.slots(None)), flush=True)
+    sys.stdin.readline()
+print(len(store.slots(None)), flush=True)
+sys.stdin.readline()
+"""
+
+
+def holder(folder: Path, how: str) -> subprocess.Popen:
+    """Another program with the memory open, which has read all of it; waits for a line."""
+    command = [sys.executable, "-c", HOLDER, str(folder), how]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    process.stdout.readline()
+    return process
+
+
+def test_while_another_program_has_it_open(store, slot, tmp_path):
+    others = [holder(tmp_path, "idle") for _ in range(2)]
+    store.purge_slots([slot.id])
+    assert left_of(SECRET, tmp_path) == []
+    for other in others:
+        other.stdin.write("\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == "0\n"  # they see it, and write nothing old back
+        assert left_of(SECRET, tmp_path) == []
+        other.communicate("\n", timeout=20)
+    assert left_of(SECRET, tmp_path) == []
+
+
+def test_a_program_that_is_reading_is_waited_for_then_named_and_the_rest_done_later(store, slot, tmp_path, monkeypatch):
+    monkeypatch.setattr("mam.database.BUSY_SECONDS", 0.2)
+    other, mine = holder(tmp_path, "reading"), Store(tmp_path, "ann")
+    with pytest.raises(StoreError, match="another program"):
+        mine.purge_slots([slot.id])
+    assert mine.slots(None) == []  # purged all the same, and nobody reads it any more
+    other.communicate("\n\n", timeout=20)
+    mine.close()
+    store.close()
+    Store(tmp_path, "ann").close()
+    assert left_of(SECRET, tmp_path) == []
+
+
+def test_a_full_disk_while_overwriting_is_named_and_the_rest_done_later(store, tmp_path, monkeypatch):
+    slot = store.add_slot(a_slot("ab", said=SECRET))  # so short that the whole file has to be rewritten
+    with monkeypatch.context() as patch:
+        full = StoreError("The disk is full; free space.")
+        patch.setattr(store.database, "maintain", lambda *_: (_ for _ in ()).throw(full))
+        with pytest.raises(StoreError, match="is purged .* next opened. The disk is full"):
+            store.purge_slots([slot.id])
+    assert store.slots(None) == [] and (tmp_path / "memory-ann.db-purging").exists()
+    store.close()
+    Store(tmp_path, "ann").close()
+    assert left_of(SECRET, tmp_path) == [] and not (tmp_path / "memory-ann.db-purging").exists()
+
+
+def test_exports_under_the_folder_are_cleaned_and_other_files_named(store, slot, tmp_path):
+    kept = store.add_slot(a_slot("I love tea."))
+    (tmp_path / "sub").mkdir()
+    exchange.export(exchange.Exported(store.slots(None)), tmp_path / "sub" / "mine.jsonl", "ann")
+    exchange.export(backup.everything(store), tmp_path / "all.jsonl", "ann", complete=True)
+    exchange.export(exchange.Exported(store.slots(None)), tmp_path / "bobs.jsonl", "bob")
+    before = (tmp_path / "bobs.jsonl").read_bytes()
+    note = tmp_path / "note.txt"
+    note.write_text(f"Remember: {SECRET}", encoding="utf-16")
+    with pytest.raises(StoreError, match="note.txt"):
+        store.purge_slots([slot.id])
+    note.unlink()
+    assert exchange.load(tmp_path / "sub" / "mine.jsonl").slots == [replace(kept)]
+    assert (tmp_path / "bobs.jsonl").read_bytes() == before  # another user's file is theirs
+    (tmp_path / "bobs.jsonl").unlink()
+    assert "[purged]" in exchange.load(tmp_path / "all.jsonl").turns[0].text
+    assert store.purge_session(slot.session).sessions == (slot.session,)
+    assert exchange.load(tmp_path / "all.jsonl") == exchange.Exported(slots=[kept], versions=store.versions(kept.id))
+    assert left_of(SECRET, tmp_path) == []
+
+
+def test_another_users_memory_of_the_same_words_is_neither_touched_nor_told(store, slot, tmp_path):
+    bob = Store(tmp_path, "bob")
+    theirs = bob.add_slot(a_slot())
+    done = store.purge_slots([slot.id])
+    assert not any("bob" in place.name for place in done.searched)
+    assert bob.slots() == [theirs]
+
+
+def test_everything_of_a_large_memory(tmp_path):
+    store = Store(tmp_path, "ann")
+    store.add_slots([a_slot(f"My number {n} is {secrets.token_hex(8)} and Zanzibar.") for n in range(3000)])
+    done = store.purge_everything()
+    assert len(done.slots) == 3000 and left_of("Zanzibar", tmp_path) == []
+    assert store.file.stat().st_size < 400_000
+
+
+@pytest.mark.parametrize("text", ["ab", "é", "42", "🧀"])
+def test_short_texts_are_overwritten_too(store, text, tmp_path):
+    filler = [store.add_slot(a_slot(f"filler {n}", tags=("t",))) for n in range(20)]
+    slot = store.add_slot(a_slot(text, said="something else entirely"))
+    store.purge_slots([slot.id])
+    assert len(store.slots()) == 20 == len(filler) and left_of("something else entirely", tmp_path) == []
