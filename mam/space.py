@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from mam import backup, exchange, intake, proof, upkeep
-from mam.ablation import without
+from mam.ablation import influence, without
 from mam.attribution import Attribution, attribution
 from mam.chat import Chat
 from mam.dates import resolve
@@ -281,6 +281,10 @@ class Space:
         """How much each token of the reply looked at each slot: shares of attention (tokens, slots)."""
         with self.engine.lock:
             return attribution(self.engine.base, self.engine.integrator, turn)
+
+    def influence(self, turn: Turn) -> np.ndarray:
+        """How differently each token of the reply would be said without each slot: nats (tokens, slots)."""
+        return influence(self.engine, turn)
 
     # -- in and out -----------------------------------------------------------------------------------------------
 

@@ -440,6 +440,15 @@ def test_without_a_slot_the_reply_is_another(m):
         m.without(turn, ["nothing"])
 
 
+def test_influence_has_the_shape_of_attribution_and_agrees_with_leaving_a_slot_out(m):
+    dog = m.add(DOG)
+    turn = m.session().send(ASK, **SHORT)
+    looked, mattered = m.attribution(turn), m.influence(turn)
+    assert looked.slots == (dog,) and mattered.shape == looked.attention.shape
+    assert mattered[:, 0].tolist() == pytest.approx(m.without(turn, [dog.id])[1], abs=1e-4)
+    assert m.influence(m.session().send("What is my horse called?", **SHORT)).shape[1] == 0
+
+
 def test_attribution_has_a_row_for_each_token_and_a_column_for_each_slot(m):
     slot = m.add(DOG)
     found = m.attribution(m.session().send(ASK, **SHORT))

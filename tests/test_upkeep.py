@@ -444,8 +444,8 @@ def test_no_operation_reaches_another_user(open_space, tmp_path):
     with pytest.raises(InputError):  # a forged conversation: its id is ann's, its space is bob's
         Chat(bob, ann.sessions()[0]).send("My cat is called Tom.", **SHORT)
     harmless = {  # take no id, or work on a turn or slot that the caller holds already
-        "user", "about", "close", "session", "version", "add", "without", "attribution", "import_", "ingest", "write",
-        "judged", "encoded", "writing", "refresh", "index",
+        "user", "about", "close", "session", "version", "add", "without", "attribution", "influence", "import_",
+        "ingest", "write", "judged", "encoded", "writing", "refresh", "index",
     }  # fmt: skip
     public = {name for name, _ in inspect.getmembers(Space) if not name.startswith("_")}
     assert public == by_id.keys() | empty.keys() | harmless
