@@ -50,7 +50,6 @@ class IntegratorConfig:
     rank: int = 16
     targets: str = r"(q_proj|v_proj|c_attn|query_key_value|qkv_proj|Wqkv)$"
     adapt_slots: bool = False  # adapters also on while slot blocks are encoded
-    read: float | None = None  # Thresholds.read with this base, which refuses some doubtful reads by itself
 
 
 class Integrator(nn.Module):

@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -139,10 +139,7 @@ class MemoryModel(nn.Module):
     # ---- attachments ---------------------------------------------------------------------------------------
 
     def attach(self, base: Base) -> Integrator:
-        """The integrator trained for `base`, whose threshold for reading holds from here on.
-
-        Raises WeightsError when there is none.
-        """
+        """The integrator trained for `base`. Raises WeightsError when there is none."""
         folder = (self.folder or SHIPPED) / "attachments"
         for file in sorted(folder.glob("*.json")):
             config = _json(file)
@@ -150,9 +147,6 @@ class MemoryModel(nn.Module):
                 integrator = Integrator(base, IntegratorConfig(**config))
                 _load(integrator, file.with_suffix(".safetensors"))
                 integrator.adapters.freeze()
-                if integrator.config.read is not None:
-                    reading = replace(self.settings.reading, read=integrator.config.read)
-                    self.settings = replace(self.settings, reading=reading)
                 return integrator.requires_grad_(False)
         raise WeightsError(
             f"This memory model has no attachment for the base {base.id};"

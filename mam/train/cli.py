@@ -28,7 +28,7 @@ PARTS = {
     "memory": Schedule(steps=400, every=50, minutes=20),
     "reranker": Schedule(steps=1500, every=250, patience=5, minutes=25),
     "relation": Schedule(steps=600, every=150, minutes=8),
-    "integrator": Schedule(steps=420, every=70, minutes=26),
+    "integrator": Schedule(steps=420, every=70, minutes=30),
 }
 SMOKE = {name: Schedule(steps=2, every=2) for name in PARTS}
 VALIDATION = 48  # lives
@@ -106,8 +106,6 @@ def train_all(job: Job) -> dict[str, dict[str, float]]:
         module = Integrator(base, IntegratorConfig(base=base.fingerprint))
         part = integrator.part(model, module, material.passages, held_out.passages)
         figures["integrator"] = train(part, job.schedules["integrator"], job.run)
-        read = integrator.tune_read(model, module, memory.scenes("val", job.validation // 3))
-        module.config = replace(module.config, read=read)
         model.save_attachment(module, Path(base.id).stem, job.out)
     write_card(job.out, _record(job, figures, time.time() - began))
     return figures

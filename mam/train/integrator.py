@@ -1,15 +1,15 @@
 """Training of an integrator: prefix and adapters of one base, through the frozen base, from the replies it should give.
 
 The reader is trained already and weighs the slots as it does in use, so the integrator learns with the weights it
-will get, mistakes included: where the reader is misled or unsure and nothing answers, the right reply is to say that
-this was not told. It gets no other lessons in abstaining: a small base that is asked to judge everything learns to
-abstain from what it does not understand. Loss: mean cross-entropy of the reply's tokens, nats.
+will get. It gets no lessons in abstaining: whether a slot answers is for the reader to judge, a small base that is
+asked to judge as well learns to abstain from what it does not understand. Loss: mean cross-entropy of the reply's
+tokens, nats.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 
@@ -21,7 +21,6 @@ from torch import Tensor
 from mam.index import SlotIndex
 from mam.integrator import Integrator, render
 from mam.model import MemoryModel
-from mam.reader import ABSTAIN
 from mam.train.batch import Example, answer_logits
 from mam.train.data import Asked, Passage, Scene, passage_scene, scene
 from mam.train.loop import Part
@@ -31,8 +30,6 @@ REUSED = 4  # questions asked of a scene before the next one is made
 K = 8
 HISTORY = 0.3  # share of examples with an exchange of small talk before the question
 LIGHTEST = 0.01  # as Thresholds.given
-HARM = 0.01  # share of ordinary messages that may read something
-UNSURE = 0.1  # 1 - null weight from which a question that nothing answers is worth a lesson
 
 
 @dataclass(frozen=True)
@@ -60,8 +57,8 @@ class Examples:
             pool,
             split,
         )
-        self.life = lru_cache(maxsize=8)(lambda seed: self.indexed(scene(seed, split)))
-        self.passages = lru_cache(maxsize=8)(lambda seed: self.indexed(passage_scene(seed, pool)))
+        self.life = lru_cache(maxsize=8)(lambda seed: self._indexed(scene(seed, split)))
+        self.passages = lru_cache(maxsize=8)(lambda seed: self._indexed(passage_scene(seed, pool)))
 
     def batch(self, step: int) -> list[Trial]:
         random = Random(f"integrator {self.split} {step}")
@@ -71,27 +68,24 @@ class Examples:
             trials += [self._from(random, *self.passages(seed)) for seed in seeds]
         return trials
 
-    def indexed(self, s: Scene) -> tuple[Scene, SlotIndex, np.ndarray]:
+    def _indexed(self, s: Scene) -> tuple[Scene, SlotIndex, np.ndarray]:
         index = SlotIndex(self.memory.dim)
         index.add(s.slots, self.memory.keys(self.memory.encode([x.text for x in s.slots])))
         return s, index, self.memory.encode([a.text for a in s.asked])
 
     def _from(self, random: Random, s: Scene, index: SlotIndex, hidden: np.ndarray) -> Trial:
-        """One question of the scene, weighed by the reader; what nothing answers only where it is not sure of that."""
-        i = random.randrange(len(s.asked))
+        """One question of the scene that something answers, weighed by the reader."""
+        i = random.choice([j for j, a in enumerate(s.asked) if a.rows])
         reading = self.memory.read(s.asked[i].text, hidden[i], index, K, s.now)
-        if not s.asked[i].rows and 1 - reading.null_weight < UNSURE:
-            i = random.choice([j for j, a in enumerate(s.asked) if a.rows])
-            reading = self.memory.read(s.asked[i].text, hidden[i], index, K, s.now)
         weights = {int(r.slot.id): r.weight for r in reading.reads if r.weight >= LIGHTEST}
         for row in s.asked[i].rows:  # a slot that the reader missed cannot teach the integrator to use it
             if row not in weights:
                 weights[row] = random.uniform(0.1, 0.6)
         rows = list(weights)
         random.shuffle(rows)  # the order of the blocks tells nothing
-        return self.trial(random, s, s.asked[i], rows, weights)
+        return self._trial(random, s, s.asked[i], rows, weights)
 
-    def trial(
+    def _trial(
         self,
         random: Random,
         s: Scene,
@@ -107,8 +101,7 @@ class Examples:
                 {"role": "user", "content": random.choice(talk)},
                 {"role": "assistant", "content": random.choice(said)},
             ] + messages
-        answer = asked.answer if asked.rows else ABSTAIN
-        ids, marked = self._answer(answer, asked.values)
+        ids, marked = self._answer(asked.answer, asked.values)
         slots = tuple(render(s.slots[row]) for row in rows)
         logs = tuple(float(torch.log(torch.tensor(weights[row]))) for row in rows)
         return Trial(
@@ -157,63 +150,9 @@ def _loss(integrator: Integrator, batch: Sequence[Trial]) -> Tensor:
 
 
 @torch.no_grad()
-def tune_read(memory: MemoryModel, integrator: Integrator, scenes: Sequence[Scene], size: int = 16) -> float:
-    """The reader's threshold, given what this base makes of doubtful reads: it abstains from some of them itself.
-
-    Best is the threshold whose worse promise is kept best: questions about one fact answered, unknown ones refused;
-    among those that leave 99 of 100 ordinary messages alone. Answers are judged as in `validate`; a reply is an
-    abstention if it would begin as one.
-    """
-    examples, begins = Examples(memory, integrator, [], "val"), 2  # tokens that give an abstention away
-    held, known, right, trials, idle = [], [], [], [], []
-    for s in scenes:
-        _, index, hidden = examples.indexed(s)
-        for text, vector in zip(s.idle, memory.encode(s.idle), strict=True):
-            idle.append(1 - memory.read(text, vector, index, K, s.now).null_weight)
-        for asked, vector in zip(s.asked, hidden, strict=True):
-            if asked.type not in ("single", "date", "unknown"):
-                continue
-            reading = memory.read(asked.text, vector, index, K, s.now)
-            held.append(1 - reading.null_weight)
-            known.append(bool(asked.rows))
-            weights = {int(r.slot.id): r.weight for r in reading.reads if r.weight >= LIGHTEST}
-            if not weights:
-                right.append(not asked.rows)
-                continue
-            refusal = examples.trial(Random(0), s, replace(asked, rows=(), values=()), list(weights), weights)
-            reply = examples.trial(Random(0), s, asked, list(weights), weights)
-            trials.append((len(right), refusal, reply))
-            right.append(False)
-    for start in range(0, len(trials), size):
-        part = trials[start : start + size]
-        refused = [all(ok[:begins]) for ok in _right(integrator, [refusal for _, refusal, _ in part])]
-        told = [
-            all(o for o, marked in zip(ok, reply.marked, strict=True) if marked)
-            for ok, (_, _, reply) in zip(_right(integrator, [reply for _, _, reply in part]), part, strict=True)
-        ]
-        for (i, _, _), no, yes in zip(part, refused, told, strict=True):
-            right[i] = yes and not no if known[i] else no
-    held, known, right = map(np.array, (held, known, right))
-
-    def promises(threshold: float) -> float:
-        answered = np.mean((held >= threshold)[known] & right[known])
-        return min(answered, np.mean((held < threshold)[~known] | right[~known]))
-
-    grid = np.linspace(0.05, 0.95, 37)
-    harmless = [t for t in grid if np.mean(np.array(idle) >= t) <= HARM] or [grid[-1]]
-    return round(float(max(harmless, key=promises)), 3)
-
-
-def _right(integrator: Integrator, trials: Sequence[Trial]) -> list[list[bool]]:
-    """For each trial, which tokens of its answer the base would say, given those before."""
-    logits, targets = answer_logits(integrator, [t.example for t in trials])
-    return [part.tolist() for part in (logits.argmax(-1) == targets).split([len(t.marked) for t in trials])]
-
-
-@torch.no_grad()
 def validate(integrator: Integrator, trials: Sequence[Trial], size: int = 16) -> dict[str, float]:
-    """Teacher-forced shares: all value tokens right, the whole reply right where the truth is ABSTAIN; and the loss."""
-    lives, passages, abstains, losses = [], [], [], []
+    """Teacher-forced shares of replies with all value tokens right, for lives and passages; and the loss."""
+    lives, passages, losses = [], [], []
     ordered = sorted(trials, key=lambda t: len(t.example.slots))
     for start in range(0, len(ordered), size):
         batch = ordered[start : start + size]
@@ -221,12 +160,8 @@ def validate(integrator: Integrator, trials: Sequence[Trial], size: int = 16) ->
         right = (logits.argmax(-1) == targets).split([len(t.marked) for t in batch])
         losses.append(float(F.cross_entropy(logits, targets)) * len(batch))
         for trial, ok in zip(batch, right, strict=True):
-            if trial.type == "unknown":
-                abstains.append(bool(ok.all()))
-            else:
-                said = all(o for o, m in zip(ok.tolist(), trial.marked, strict=True) if m)
-                (passages if trial.type == "passage" else lives).append(said)
-    shares = {"lives": lives, "passages": passages, "abstains": abstains}
-    out = {name: sum(xs) / max(1, len(xs)) for name, xs in shares.items()}
+            said = all(o for o, m in zip(ok.tolist(), trial.marked, strict=True) if m)
+            (passages if trial.type == "passage" else lives).append(said)
+    out = {name: sum(xs) / max(1, len(xs)) for name, xs in (("lives", lives), ("passages", passages))}
     out["loss"] = sum(losses) / len(trials)
     return out | {"score": -out["loss"]}  # shares of a few dozen questions jump; the loss does not

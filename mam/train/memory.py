@@ -28,7 +28,7 @@ Labelled = Sequence[tuple[Candidate, bool]]
 
 LIVES_A_STEP = 3
 PASSAGES_A_STEP = 1
-GATED = 24  # candidates of a life that the gate learns from in a step
+GATED = 32  # candidates of a life that the gate learns from in a step
 TALK_A_STEP = 48  # sentences of dialogues
 BATCH = 96  # texts encoded at once
 
@@ -57,13 +57,13 @@ def part(model: MemoryModel, material: Material, held_out: Material, count: int)
         {"params": strengths, "lr": 3e-2},
     ]
     val = scenes("val", count, held_out.passages)
-    heard = Random("talk val").sample(held_out.talk, min(len(held_out.talk), 20 * count))
+    heard = _some(Random("talk val"), held_out.talk, 20 * count)
 
     def batch(step: int) -> tuple[list[Scene], Labelled]:
         made = [scene(step * LIVES_A_STEP + i) for i in range(LIVES_A_STEP)]
         if material.passages:
             made += [passage_scene(step * PASSAGES_A_STEP + i, material.passages) for i in range(PASSAGES_A_STEP)]
-        return made, Random(f"talk {step}").sample(material.talk, min(len(material.talk), TALK_A_STEP))
+        return made, _some(Random(f"talk {step}"), material.talk, TALK_A_STEP)
 
     return Part(
         name="memory",
@@ -78,8 +78,8 @@ def part(model: MemoryModel, material: Material, held_out: Material, count: int)
 def losses(model: MemoryModel, made: list[Scene], heard: Labelled) -> dict[str, Tensor]:
     """Mean losses over a step; every text is encoded once. The gate learns from lives and dialogues alike."""
     random = Random(len(made[0].slots))
-    gated = [c for s in made for c in random.sample(s.candidates, min(GATED, len(s.candidates)))]
-    gated = [revoiced(random, candidate, keep) for candidate, keep in gated] + list(heard)
+    said = [c for s in made for c in _some(random, sayings(s), GATED)]
+    gated = [revoiced(random, candidate, keep) for candidate, keep in said] + list(heard)
     texts = [t for s in made for t in _texts(s)] + _heard(gated)
     hidden = _encoded(model, texts)
     read, asked = [], []
@@ -113,10 +113,19 @@ def validate(model: MemoryModel, held_out: list[Scene], heard: Labelled, k: int 
             asked += [x == (i < len(s.asked)) for i, x in enumerate((_asked(model, s, hidden) > 0).tolist())]
     shares = {"hit": hits, "reads": reads, "nulls": nulls, "asked": asked}
     found = {name: float(np.mean(x)) for name, x in shares.items()}
-    found["gate_f1"] = _f1(model, [c for s in held_out for c in s.candidates])
+    found["gate_f1"] = _f1(model, [c for s in held_out for c in sayings(s)])
     if heard:
         found["talk_f1"] = _f1(model, heard)
     return found | {"score": sum(found.values()) / len(found)}
+
+
+def sayings(s: Scene) -> list[tuple[Candidate, bool]]:
+    """What a gate hears in a scene: its sentences, and the questions asked afterwards, which are not worth keeping."""
+    return [*s.candidates, *((Candidate(a.text, a.text), False) for a in s.asked if s.personal)]
+
+
+def _some(random: Random, labelled: Labelled, count: int) -> Labelled:
+    return random.sample(labelled, min(len(labelled), count))
 
 
 def _f1(model: MemoryModel, labelled: Labelled) -> float:

@@ -14,6 +14,7 @@ from mam.lives import life
 from mam.model import MemoryModel
 from mam.reranker import ANSWERS, Reranker
 from mam.train.data import Scene
+from mam.train.memory import sayings
 from mam.train.reranker import Case, cases
 
 GRID = np.linspace(0.05, 0.95, 37)
@@ -24,9 +25,9 @@ def tune_gate(model: MemoryModel, scenes: Sequence[Scene]) -> dict:
     """The gate's threshold with the best F1."""
     gate, keep = [], []
     for s in scenes:
-        said = [c for c, _ in s.candidates]
+        said = [c for c, _ in sayings(s)]
         gate += model.gate(said, model.encode([c.text for c in said]), model.encode([c.context for c in said]))
-        keep += [kept for _, kept in s.candidates]
+        keep += [kept for _, kept in sayings(s)]
     gate, keep = np.array(gate), np.array(keep)
     return {"gate_threshold": _number(max(GRID, key=lambda t: _f1(gate >= t, keep)))}
 
