@@ -59,4 +59,6 @@ def _run(record: dict) -> str:
     for part, found in record["validation"].items():
         shown = ", ".join(f"{k} {v:.3f}" for k, v in found.items() if k not in ("step", "seconds"))
         lines.append(f"| {part} | {found.get('step', 0):.0f} of {record['schedules'][part]['steps']} | {shown} |")
+    if "note" in record:  # what was done by hand
+        lines += ["", record["note"]]
     return "\n".join(lines)
