@@ -156,7 +156,8 @@ def test_an_ambiguous_id_is_not_guessed(run, monkeypatch):
 
 def test_terminal_chat(run, monkeypatch):
     spoken = ["", "My dog is called Rex. Hello!", "/writes", "/slots", "What is my dog called?", "/reads"]
-    spoken += ["/edit x y", "/help", "/delete nothing", "/new Tuesday", "/sessions", "/resume Monday", "/what", "/quit"]
+    spoken += ["/edit nothing y", "/help", "/delete nothing", "/new Tuesday", "/sessions", "/resume Monday"]
+    spoken += ["/what", "/quit"]
     lines = iter(spoken)
     monkeypatch.setattr(builtins, "input", lambda _: next(lines))
     code, out, err = run("chat", "--session", "Monday")

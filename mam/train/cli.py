@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, attach: bool = False) -> int:
         schedules["integrator"] = replace(schedules["integrator"], steps=args.steps)
     data = Path(args.data) if args.data else None
     job = Job(parts, schedules, args.base, devices.pick(args.device), data, Path(args.run), Path(args.out))
-    figures = train_all(replace(job, validation=8) if args.smoke else job)
+    figures = train_all(replace(job, validation=3) if args.smoke else job)
     print(json.dumps(figures, indent=2))
     return 0
 
