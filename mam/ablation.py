@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mam import decode
+from mam.base import Base
 from mam.decode import Prepared
 from mam.engine import Engine
 from mam.errors import InputError
@@ -27,8 +28,7 @@ def without(engine: Engine, turn: Turn, slot_ids: set[str]) -> tuple[str, list[f
     which nothing was read or said.
     """
     base = engine.base
-    prompt = base.tokenizer(prompt_text(turn), add_special_tokens=False)["input_ids"]
-    reply = base.tokenizer(turn.reply, add_special_tokens=False)["input_ids"]
+    prompt, reply = _spoken(base, turn)
     given = [read for read in turn.reads if read.given]
     if not given or not reply or turn.abstained:
         raise InputError("The base was given no memory in this turn, so there is nothing to leave out.")
@@ -48,8 +48,7 @@ def influence(engine: Engine, turn: Turn) -> np.ndarray:
     Columns are in the order of `attribution`; no columns when nothing was read. One teacher-forced pass per slot.
     """
     base = engine.base
-    prompt = base.tokenizer(prompt_text(turn), add_special_tokens=False)["input_ids"]
-    reply = base.tokenizer(turn.reply, add_special_tokens=False)["input_ids"]
+    prompt, reply = _spoken(base, turn)
     given = [] if turn.abstained else [read for read in turn.reads if read.given and read.weight > 0]
     found = np.zeros((len(reply), len(given)), dtype=np.float32)
     if not given or not reply:
@@ -63,6 +62,12 @@ def influence(engine: Engine, turn: Turn) -> np.ndarray:
             part = engine.integrator.prepare(left) if left else None
             found[: len(fits), column] = _divergence(chances, _log_chances(engine, prompt, fits, part))
     return found
+
+
+def _spoken(base: Base, turn: Turn) -> tuple[list[int], list[int]]:
+    """Token ids of what the base was asked in the turn and of what it said."""
+    ids = [base.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt_text(turn), turn.reply)]
+    return ids[0], ids[1]
 
 
 def _log_chances(engine: Engine, prompt: Sequence[int], reply: Sequence[int], memory: Prepared | None) -> Tensor:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import dateparser
 
-from mam.errors import InputError
+from mam.errors import InputError, legible
 from mam.values import ASSISTANT, USER
 
 LARGEST = 200_000_000  # bytes of a file
@@ -92,14 +92,10 @@ def load(path: str | os.PathLike, bad: Callable[[int, str], None] | None = None)
 
 
 def _parsed(path: Path) -> object:
-    try:
+    with legible(path):
         if path.stat().st_size > LARGEST:
             raise InputError(f"{path} is larger than {LARGEST // 1_000_000} MB; split it.")
         text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8, then repeat.") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check the path.") from error
     try:
         return json.loads(text)
     except RecursionError as error:

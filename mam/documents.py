@@ -18,7 +18,7 @@ from pypdf import PdfReader
 from pypdf.errors import DependencyError
 
 from mam.candidates import split
-from mam.errors import InputError
+from mam.errors import InputError, legible
 from mam.values import Candidate
 
 LARGEST = 50_000_000  # bytes
@@ -80,12 +80,8 @@ def _unwrapped(page: str) -> str:
 
 def _text(path: Path) -> str:
     _check_size(path)
-    try:
+    with legible(path):
         return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8, then repeat.") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check the path.") from error
 
 
 def _check_size(path: Path) -> None:

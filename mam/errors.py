@@ -4,6 +4,12 @@ Shells (CLI, web page, server) print `str(error)` and never a traceback; everyth
 one of these for whatever a user can cause.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class MamError(Exception):
     """Base of every error a user can cause; its text is one line that says what to do next."""
@@ -23,3 +29,14 @@ class InputError(MamError, ValueError):
 
 class ConflictError(MamError):
     """Somebody else changed the same thing first; look again, then repeat."""
+
+
+@contextmanager
+def legible(path: Path) -> Iterator[None]:
+    """Reading the text file `path` inside raises InputError where it cannot be read or is not UTF-8."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8, then repeat.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the path.") from error

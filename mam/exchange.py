@@ -24,7 +24,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mam import rows
-from mam.errors import InputError
+from mam.errors import InputError, legible
 from mam.values import DELETED, STATES, Session, Slot, Turn, Version
 
 VERSION = 2
@@ -165,7 +165,7 @@ def _write(path: Path, user: str, lines: Iterable[dict]) -> None:
 
 def _numbered(path: Path) -> Iterator[tuple[int, str]]:
     """Lines that are not empty, with their numbers; the first one always, even if it is."""
-    try:
+    with legible(path):
         with path.open(encoding="utf-8-sig") as file:
             number = 0
             while line := file.readline(LONGEST_LINE):
@@ -174,10 +174,6 @@ def _numbered(path: Path) -> Iterator[tuple[int, str]]:
                     raise InputError(f"Line {number} of {path} is longer than {LONGEST_LINE:,} characters; split it.")
                 if line.strip() or number == 1:
                     yield number, line
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8, then repeat.") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check the path.") from error
 
 
 def _header(line: str) -> dict:

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 import servers
 import torch
+from fakes import rule_engine
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mam import base
+from mam.space import Space
 from mam.store import Store, new_id
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -119,3 +121,29 @@ def real_base() -> base.Base:
         return base.load(device="cpu")
     finally:
         os.environ["MAM_DTYPE"] = before
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_folder):
+    """A tiny base, and a memory model that goes by rules."""
+    torch.set_num_threads(1)
+    return rule_engine(tiny_folder)
+
+
+@pytest.fixture
+def open_space(tmp_path, engine) -> Iterator[Callable[..., Space]]:
+    """Opens spaces on the same folder, as other tabs and processes would."""
+    opened = []
+
+    def open_one(user: str = "ann", folder: str = "data", progress=None) -> Space:
+        opened.append(Space(Store(tmp_path / folder, user), engine, progress))
+        return opened[-1]
+
+    yield open_one
+    for space in opened:
+        space.close()
+
+
+@pytest.fixture
+def m(open_space) -> Space:
+    return open_space()

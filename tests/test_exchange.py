@@ -6,40 +6,12 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-import torch
-from fakes import rule_engine
 
 from mam import exchange
 from mam.errors import InputError
-from mam.space import Space
-from mam.store import Store
 
 SHORT = {"max_tokens": 8}
 DOG = "My dog is called Rex."
-
-
-@pytest.fixture(scope="module")
-def engine(tiny_folder):
-    torch.set_num_threads(1)
-    return rule_engine(tiny_folder)
-
-
-@pytest.fixture
-def open_space(tmp_path, engine):
-    opened = []
-
-    def open_one(user="ann", folder="data", progress=None):
-        opened.append(Space(Store(tmp_path / folder, user), engine, progress))
-        return opened[-1]
-
-    yield open_one
-    for space in opened:
-        space.close()
-
-
-@pytest.fixture
-def m(open_space):
-    return open_space()
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-import torch
-from fakes import RuleMemory, rule_engine
+from fakes import RuleMemory
 
 import mam.chat
 from mam.chat import Chat
@@ -22,31 +21,6 @@ from mam.values import Turn
 SHORT = {"max_tokens": 12}
 DOG = "My dog is called Rex."
 ASK = "What is my dog called?"
-
-
-@pytest.fixture(scope="module")
-def engine(tiny_folder):
-    torch.set_num_threads(1)
-    return rule_engine(tiny_folder)
-
-
-@pytest.fixture
-def open_space(tmp_path, engine):
-    """Opens spaces on the same folder, as other tabs and processes would."""
-    opened = []
-
-    def open_one(user="ann"):
-        opened.append(Space(Store(tmp_path / "data", user), engine))
-        return opened[-1]
-
-    yield open_one
-    for space in opened:
-        space.close()
-
-
-@pytest.fixture
-def m(open_space):
-    return open_space()
 
 
 @pytest.fixture

@@ -132,20 +132,6 @@ def test_a_failed_transaction_leaves_nothing(store):
     assert store.slots(None) == [] and store.version() == version
 
 
-def test_changes_tell_other_stores_what_happened(tmp_path):
-    here, there = Store(tmp_path, "ann"), Store(tmp_path, "ann")
-    slot, other = here.add_slot(a_slot()), here.add_slot(a_slot("I love tea."))
-    seen, changed, gone = there.changes(0)
-    assert changed == [slot, other] and gone == []
-    edited = here.edit_slot(slot.id, "My dog is called Max.")
-    seen, changed, gone = there.changes(seen)
-    assert changed == [edited] and gone == []
-    here.purge_slots([slot.id])
-    seen, changed, gone = there.changes(seen)
-    assert changed == [] and gone == [slot.id]
-    assert there.changes(seen) == (seen, [], [])
-
-
 def test_purge_leaves_the_text_in_no_file(tmp_path, store):
     secret = "My PIN is forty-two seventeen."
     text = f"Hello. {secret} Bye."

@@ -10,8 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from fakes import RuleMemory, rule_engine
+from fakes import RuleMemory
 
 from mam import base as bases
 from mam.chat import Chat
@@ -25,30 +24,6 @@ from mam.values import ACTIVE, Slot
 
 SHORT = {"max_tokens": 8}
 DOG, ASK = "My dog is called Rex.", "What is my dog called?"
-
-
-@pytest.fixture(scope="module")
-def engine(tiny_folder):
-    torch.set_num_threads(1)
-    return rule_engine(tiny_folder)
-
-
-@pytest.fixture
-def open_space(tmp_path, engine):
-    opened = []
-
-    def open_one(user="ann", progress=None):
-        opened.append(Space(Store(tmp_path / "data", user), engine, progress))
-        return opened[-1]
-
-    yield open_one
-    for space in opened:
-        space.close()
-
-
-@pytest.fixture
-def m(open_space):
-    return open_space()
 
 
 def texts(slots) -> list[str]:

@@ -21,7 +21,7 @@ from mam.train import integrator, memory, relation, reranker
 from mam.train.card import write_card
 from mam.train.loop import Schedule, train
 from mam.train.memory import Material
-from mam.train.tune import tune_gate, tune_reading, tune_relation
+from mam.train.tune import calibrate, tune_gate, tune_reading, tune_relation
 
 SEED = 0
 PARTS = {
@@ -95,7 +95,9 @@ def train_all(job: Job) -> dict[str, dict[str, float]]:
         val = memory.scenes("val", job.validation, held_out.passages)
         figures["reranker"] = train(reranker.part(model, material.passages, val), job.schedules["reranker"], job.run)
         model.reranker.encoder.fold()
-        _keep(job, model, "reranker", tune_reading(model, [s for s in val if s.personal]))
+        lives = [s for s in val if s.personal]
+        calibrate(model.reranker, [case for s in lives for case in reranker.cases(model, s)])
+        _keep(job, model, "reranker", tune_reading(model, lives))
     if "relation" in job.parts:
         model = MemoryModel.load(job.out, job.device, ["memory"])
         figures["relation"] = train(relation.part(model), job.schedules["relation"], job.run)

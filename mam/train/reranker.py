@@ -49,7 +49,6 @@ class Pair:
 
     message: str
     text: str
-    first: float
     answers: bool | None
     who: bool | None = None
 
@@ -77,14 +76,14 @@ def pairs(case: Case, random: Random) -> list[Pair]:
     taken = right + wrong[:1] + random.sample(wrong[1:], min(1, len(wrong[1:])))
     f = case.found
     plain = [
-        Pair(f.message, f.texts[i], f.first[i], None if case.right[i] and case.needs_who else case.right[i], False)
+        Pair(f.message, f.texts[i], None if case.right[i] and case.needs_who else case.right[i], False)
         for i in taken
     ]
     if case.who is None:
         return plain
-    plain.append(Pair(f.message, f.texts[case.who], f.first[case.who], False, True))
+    plain.append(Pair(f.message, f.texts[case.who], False, True))
     message = informed(f.message, f.texts[case.who])
-    return plain + [Pair(message, f.texts[i], f.first[i], case.right[i]) for i in taken]
+    return plain + [Pair(message, f.texts[i], case.right[i]) for i in taken]
 
 
 def sample(made: Sequence[Case], random: Random, count: int) -> list[Pair]:
