@@ -60,6 +60,16 @@ class Chat:
     def turns(self) -> list[Turn]:
         return list(self._said) if self.temporary else self.space.turns(self.id)
 
+    def take_back(self) -> Turn:
+        """Unsay the last message, as `Space.take_back`; returns its turn. Raises InputError when there is none."""
+        said = self.turns()
+        if not said:
+            raise InputError("Nothing was said in this conversation yet.")
+        if self.temporary:
+            return self._said.pop()
+        self.space.take_back(said[-1])
+        return said[-1]
+
     def send(self, text: str, **options) -> Turn:
         """Say something and wait for the whole turn; options as in `stream`."""
         *_, last = self.stream(text, **options)

@@ -29,6 +29,8 @@ from mam.reader import Reading
 from mam.store import Store, new_id
 from mam.values import (
     ACTIVE,
+    DELETED,
+    SUPERSEDED,
     USER,
     Archived,
     Candidate,
@@ -107,6 +109,9 @@ class Space:
         """The sessions, or only those archived or not archived; the one last used first."""
         return self.store.sessions(archived)
 
+    def rename_session(self, id: str, title: str) -> None:
+        self.store.rename_session(id, cleaned(title))
+
     def archive_session(self, id: str, archived: bool = True) -> None:
         """Put a session out of sight, or back; what was told in it stays remembered."""
         self.store.archive_session(id, archived)
@@ -117,6 +122,18 @@ class Space:
 
     def turn(self, id: str) -> Turn:
         return self.store.turn(id)
+
+    def take_back(self, turn: Turn) -> None:
+        """Unsay a turn: it leaves its session, what it wrote goes to the trash, what that had replaced counts again."""
+        with self.writing():
+            held = {slot.id: slot for slot in self.store.slots(None, turn=turn.id)}
+            for write in turn.writes:
+                if write.slot.id in held and held[write.slot.id].state != DELETED:
+                    self.store.delete_slot(write.slot.id, "chat")
+                    for old in self.store.slots(SUPERSEDED, superseded_by=write.slot.id):
+                        self.store.restore_slot(old.id, "chat")
+            self.store.remove_turn(turn.id)
+            self.make_room(set())
 
     def version(self) -> int:
         """The data version: differs as soon as anything in the memory differs."""

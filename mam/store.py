@@ -163,6 +163,13 @@ class Store:
         with self.database.reading() as connection:
             return [rows.turn_value(row) for row in reversed(connection.execute(query).all())]
 
+    def remove_turn(self, id: str) -> None:
+        """Take a turn out of its session; the slots that it wrote stay what they are."""
+        with self.atomic() as tx:
+            if not tx.execute(turns.delete().where(turns.c.id == id)).rowcount:
+                raise InputError(f"There is no turn {id!r}.")
+            tx.next_version()
+
     def turn(self, id: str) -> Turn:
         with self.database.reading() as connection:
             row = connection.execute(sa.select(turns).where(turns.c.id == id)).first()
@@ -202,7 +209,7 @@ class Store:
         """How many slots there are.
 
         filters: find (characters of text or original words, in any case), id (its beginning), tag, speaker, session,
-        document, pinned (True or False), since and until (datetime, when it was told).
+        turn, superseded_by (a slot's id), document, pinned (True or False), since and until (datetime, of its telling).
         """
         _checked_state(state)
         with self.database.reading() as connection:
@@ -218,13 +225,16 @@ class Store:
         tag: str | None = None,
         speaker: str | None = None,
         session: str | None = None,
+        turn: str | None = None,
+        superseded_by: str | None = None,
         document: str | None = None,
         pinned: bool | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> list[sa.ColumnElement[bool]]:
         contains, folded = self.database.contains, self.database.folded
-        equal = {"state": state, "speaker": speaker, "session": session, "document": document, "pinned": pinned}
+        equal = {"state": state, "speaker": speaker, "session": session, "turn": turn, "superseded_by": superseded_by}
+        equal |= {"document": document, "pinned": pinned}
         found = [slots.c[name] == value for name, value in equal.items() if value is not None]
         if find and find.strip():
             sought = find.strip().lower() if self.database.shared else find.strip().casefold()

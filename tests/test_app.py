@@ -23,9 +23,13 @@ os.environ["NO_PROXY"] = "127.0.0.1,localhost"
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-from mam.web import panels
+from mam.web import inside, memory, talk
+from mam.web import page as pages
 from mam.web.desk import Desk
+from mam.web.inside import Inside
+from mam.web.memory import Memory
 from mam.web.serve import launch
+from mam.web.talk import Talk
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -108,10 +112,75 @@ def test_tell_then_ask_in_another_conversation(served, tab):
     expect(page.locator("#last .bar.null")).to_contain_text("none of the memories")
     say(page, "What is my horse called?")
     expect(page.locator("#said .it").last).to_contain_text("You haven't told me that.")
-    expect(page.locator("#sessions button")).to_have_count(2)
-    page.locator("#sessions button", has_text="Hello!").click()
+    expect(page.locator("#sessions li")).to_have_count(2)
+    page.locator("#sessions li button", has_text="Hello!").click()
     expect(page.locator("#said .you")).to_have_count(1)
     assert [session.turns for session in served.space.sessions()] == [2, 1]
+
+
+def test_a_conversation_is_renamed_put_away_and_found(served, tab):
+    for text in (DOG, "My cat is called Tom."):
+        served.space.session().send(text, max_tokens=2)
+    page = tab()
+    row = page.locator("#sessions li", has_text="Rex")
+    row.hover()
+    row.get_by_role("button", name="Rename").click()
+    page.locator("#sessions input").fill("The dog")
+    page.locator("#sessions input").press("Enter")
+    expect(page.locator("#sessions li", has_text="The dog")).to_have_count(1)
+    page.locator("#find-session input, #find-session textarea").fill("DOG")
+    expect(page.locator("#sessions li")).to_have_count(1)
+    page.locator("#sessions li").hover()
+    page.get_by_role("button", name="Put away").click()
+    expect(page.locator("#sessions li")).to_have_count(0)
+    page.locator("#away input").check()
+    expect(page.locator("#sessions li")).to_contain_text("The dog")
+    assert [(s.title, s.archived) for s in served.space.sessions()][1] == ("The dog", True)
+
+
+def test_nothing_of_a_temporary_conversation_is_kept(served, tab):
+    served.space.add(DOG)
+    page = tab()
+    page.locator("#temporary").click()
+    expect(page.locator("#said")).to_contain_text("nothing said in it is kept")
+    say(page, "My cat is called Tom.")
+    say(page, "What is my dog called?")
+    expect(page.locator("#said .exchange")).to_have_count(2)
+    expect(page.locator("#last .bar").first).to_contain_text(DOG)
+    assert served.space.sessions() == [] and [slot.text for slot in served.space.slots(None)] == [DOG]
+    page.locator("#new").click()
+    expect(page.locator("#said .exchange")).to_have_count(0)
+
+
+def test_the_last_message_is_edited_or_answered_again(served, tab):
+    page = tab()
+    say(page, DOG)
+    page.get_by_role("button", name="edit the message").click()
+    expect(page.locator("#text textarea")).to_have_value(DOG)
+    say(page, "My dog is called Max.")
+    expect(page.locator("#said .exchange")).to_have_count(1)
+    assert [slot.text for slot in served.space.slots()] == ["My dog is called Max."]
+    page.locator("#retry").click()
+    expect(page.locator("#stop")).to_be_hidden()
+    expect(page.locator("#said .you")).to_have_text("You: My dog is called Max.")
+    expect(page.locator("#send")).to_be_visible()
+    assert [slot.text for slot in served.space.slots()] == ["My dog is called Max."]
+
+
+def test_a_past_turn_is_looked_into(served, tab):
+    served.space.add(DOG)
+    page = tab()
+    say(page, "What is my dog called?")
+    say(page, "Hello there!")
+    expect(page.locator("#said .below").last).to_contain_text("nothing read")
+    page.get_by_role("button", name="from memory: 1 slot").click()
+    expect(page.locator("#last .bar").first).to_contain_text(DOG)
+    page.locator("#whole").click()
+    expect(page.locator("#heading .you")).to_have_text("What is my dog called?")
+    expect(page.locator("#given")).to_contain_text("tokens of memory")
+    expect(page.locator("#heat .hm image")).to_have_count(2)
+    expect(page.locator("#parts .bars").first).to_be_visible()
+    expect(page.locator("#stages .bars").first).to_be_visible()
 
 
 def test_edit_delete_restore_act_at_once_and_in_every_tab(served, tab):
@@ -185,7 +254,7 @@ def test_stop_ends_the_reply(served, tab, monkeypatch):
     page.locator("#text textarea").press("Enter")
     expect(page.locator("#said .it")).to_contain_text("word word")
     page.locator("#stop").click()
-    expect(page.locator("#said .below")).to_have_text("stopped")
+    expect(page.locator("#said .below")).to_contain_text("stopped")
     expect(page.locator("#send")).to_be_visible()
     (turn,) = served.space.turns(served.space.sessions()[0].id)
     assert turn.stopped and turn.reply.startswith("word") and turn.writes
@@ -266,19 +335,39 @@ def test_users_only_reach_what_is_theirs(tmp_path, engine):
     slot = desk.space(ann).add(DOG)
     chat = desk.space(ann).session("Monday")
     chat.send(DOG, max_tokens=4)
-    assert DOG in desk.table("All", "", ann) and DOG not in desk.table("All", "", bob)
+    views, chats = Memory(desk), Talk(desk)
+    assert DOG in views.table("All", "", ann) and DOG not in views.table("All", "", bob)
     for act in ("edit", "delete", "restore"):
         event = SimpleNamespace(act=act, slot=slot.id, version="1", text="forged text")
         with pytest.raises(InputError):
-            desk.change(event, "All", "", bob)
-    with pytest.raises(InputError):
-        desk.pick(SimpleNamespace(session=chat.id), bob)
-    *_, last = desk.send("What is my dog called?", chat.id, bob)
+            views.change(event, "All", "", bob)
+    turn = chat.turns()[0].id
+    for act in ("open", "rename", "archive", "restore"):
+        with pytest.raises(InputError):
+            chats.sessions(SimpleNamespace(act=act, session=chat.id, title="forged"), None, "", False, bob)
+    for forged in (
+        lambda: list(chats.send("What is my dog called?", chat.id, False, bob)),
+        lambda: list(chats.again(chat.id, bob)),
+        lambda: chats.line(SimpleNamespace(act="look", turn=turn), None, bob),
+        lambda: chats.line(SimpleNamespace(act="edit", turn=turn), chat.id, bob),
+        lambda: Inside(desk).look(turn, bob),
+        lambda: Inside(desk).plots(turn, "inside", False, bob),
+        lambda: Inside(desk).picked(SimpleNamespace(pick=slot.id), bob),
+    ):
+        with pytest.raises(InputError):
+            forged()
+    secret = chats.begin_temporary(None, "", False, ann)[0]
+    list(chats.send("My cat is called Tom.", secret, False, ann))
+    whispered = desk.chat(secret, ann).turns()[0].id
+    assert desk.turn(whispered, ann).text == "My cat is called Tom." and len(desk.space(ann).sessions()) == 1
+    for forged in (lambda: desk.chat(secret, bob), lambda: desk.turn(whispered, bob)):
+        with pytest.raises(InputError):
+            forged()
     assert desk.space(ann).session(chat.id).turns()[-1].text == DOG
     assert desk.space(ann).slot(slot.id).text == DOG
 
 
-def test_panels_escape_whatever_they_show():
+def test_views_escape_whatever_they_show():
     from dataclasses import replace
     from datetime import UTC, datetime
 
@@ -291,9 +380,9 @@ def test_panels_escape_whatever_they_show():
         (Read(slot, 0.5, {bad: 1.0}), Read(slot, 0.1, {}, False)), 0.4, timing={"first_token": 1.0, "reply": 1.0},
     )  # fmt: skip
     turn = replace(turn, archived=(Archived(slot, -1.0, {bad: -1.0}),))
-    shown = panels.turn(turn) + panels.conversation([turn]) + panels.slots([slot])
-    shown += panels.sessions([Session(bad, bad, now, 1)], None) + panels.status(None, bad)
-    shown += panels.status({"base": bad, "memory": bad, "device": bad, "precision": bad}, "")
+    shown = inside.panel(turn) + inside.heading(turn) + inside.given(turn, 3, 4) + talk.conversation([turn])
+    shown += memory.slots([slot]) + talk.sessions([Session(bad, bad, now, 1)], None) + pages.status(None, bad)
+    shown += pages.status({"base": bad, "memory": bad, "device": bad, "precision": bad}, "")
     assert "<script>" not in shown and "&\"'" not in shown
 
 

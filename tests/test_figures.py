@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mam.attribution import Attribution
-from mam.figures import heat_map, plain, score_parts, stages
+from mam.figures import heat_map, score_parts, stages
+from mam.figures.style import plain
 from mam.values import Read, Slot, Turn
 
 NASTY = '<img src=x onerror="alert(1)"><b>My dog</b> & \x1b[31mRex\x00'

@@ -1,106 +1,75 @@
-"""The page: what is where, and which event calls what. What happens is in `desk`, how it looks in assets/style.css."""
+"""The page: which view is where. What happens in a view is in the module of its name."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from html import escape
 
 import gradio as gr
 
-from mam.web import panels
-from mam.web.desk import SHOWN, Desk, plainly
+from mam.errors import MamError
+from mam.web.desk import Desk, plainly
+from mam.web.here import INSIDE, MEMORY, QUIET, TALK, Here
+from mam.web.inside import Inside
+from mam.web.memory import Memory
+from mam.web.talk import Talk
 
-ASSETS = Path(__file__).parent.parent.parent / "assets"
 TICK = 2.0  # seconds after which a change made elsewhere is seen
-PICK_SESSION = """
-element.addEventListener('click', event => {
-  const button = event.target.closest('button[data-session]');
-  if (button) trigger('select', {session: button.dataset.session});
-});"""
+IS_DARK = "() => document.body.classList.contains('dark')"
 
 
 def page(desk: Desk) -> gr.Blocks:
+    talk, inside, memory = Talk(desk), Inside(desk), Memory(desk)
     with gr.Blocks(title="mam", analytics_enabled=False, fill_width=True) as blocks:
-        session, seen = gr.State(None), gr.State(-2)
+        here = Here()
         with gr.Row(elem_id="top"):
             gr.HTML('<h1>mam</h1><p class="tagline">a memory beside a frozen language model</p>', elem_id="name")
-            status = gr.HTML(panels.status(None, f"Loading {desk.base} …"), elem_id="status")
+            loaded = gr.HTML(status(None, f"Loading {desk.base} …"), elem_id="status")
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(scale=2, min_width=200, elem_id="left"):
-                new = gr.Button("New conversation", size="md", elem_id="new")
-                sessions = gr.HTML(panels.sessions([], None), js_on_load=PICK_SESSION, elem_id="sessions")
-            with gr.Column(scale=9, min_width=320, elem_id="main"), gr.Tabs(elem_id="tabs"):
-                with gr.Tab("Conversation", id="talk"), gr.Row(equal_height=False):
+                talk.sidebar(here)
+            with gr.Column(scale=9, min_width=320, elem_id="main"), gr.Tabs(elem_id="tabs") as tabs:
+                with gr.Tab("Conversation", id=TALK) as first, gr.Row(equal_height=False):
                     with gr.Column(scale=5, min_width=320, elem_id="talk"):
-                        with gr.Column(elem_id="log"), gr.Column(elem_id="said"):
-                            messages = gr.HTML(panels.WELCOME, js_on_load=None)
-                            live = gr.HTML("", js_on_load=None)
-                        with gr.Row(elem_id="say", equal_height=True):
-                            text = gr.Textbox(
-                                placeholder="Tell it something, or ask …", show_label=False, container=False,
-                                max_lines=6, scale=8, autofocus=True, elem_id="text", label="Message",
-                            )  # fmt: skip
-                            send = gr.Button("Send", variant="primary", scale=1, min_width=84, elem_id="send")
-                            stop = gr.Button("Stop", scale=1, min_width=84, visible=False, elem_id="stop")
+                        talk.view(here)
                     with gr.Column(scale=3, min_width=280, elem_id="trace"):
-                        last = gr.HTML(panels.turn(None), elem_id="last", js_on_load=None)
-                with gr.Tab("Memory", id="memory"):
-                    with gr.Row(elem_id="by-hand", equal_height=True):
-                        note = gr.Textbox(
-                            placeholder="Add a memory by hand …", show_label=False, container=False, max_lines=3,
-                            scale=8, elem_id="note", label="New memory",
-                        )  # fmt: skip
-                        add = gr.Button("Add", scale=1, min_width=84, elem_id="add")
-                    with gr.Row(elem_id="tools", equal_height=True):
-                        shown = gr.Radio(
-                            list(SHOWN), value="Remembered", show_label=False, container=False, scale=3, min_width=380
-                        )
-                        find = gr.Textbox(
-                            value="", placeholder="Search …", show_label=False, container=False, max_lines=1, scale=1,
-                            min_width=200, elem_id="find", label="Search",
-                        )  # fmt: skip
-                    table = gr.HTML(
-                        panels.slots([]), js_on_load=(ASSETS / "slots.js").read_text("utf-8"), elem_id="slots"
-                    )
-        shows = [session, messages, live, last, sessions]
-        _wire_talk(desk, shows, text, send, stop, new)
-        _wire_memory(desk, table, shown, find, note, add)
+                        inside.beside(here)
+                with gr.Tab("Inside a turn", id=INSIDE) as second:
+                    inside.view(here)
+                with gr.Tab("Memory", id=MEMORY) as third:
+                    memory.view(here)
+        talk.wire(here)
+        inside.wire(here, tabs)
+        memory.wire(here)
+        for tab in (first, second, third):
+            tab.select(lambda id=tab.id: id, None, here.tab, **QUIET)
         tick = gr.Timer(TICK)
         for happens in (tick.tick, blocks.load):
-            happens(
-                plainly(desk.refresh),
-                [seen, session, shown, find],
-                [status, sessions, table, seen],
-                show_progress="hidden",
-                api_visibility="private",
-            )
+            happens(_seeing(desk), here.version, [loaded, here.version], **QUIET)
+        blocks.load(None, None, here.dark, js=IS_DARK, **QUIET)
     return blocks
 
 
-def _wire_talk(desk, shows, text, send, stop, new) -> None:
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    talking = gr.State("")  # the message on its way, so that the box can be emptied at once
-    for happens in (text.submit, send.click):
-        happens(
-            lambda said: ("", said, gr.update(visible=False), gr.update(visible=True)),
-            text,
-            [text, talking, send, stop],
-            **quiet,
-        ).then(
-            plainly(desk.send),
-            [talking, shows[0]],
-            [*shows, text],
-            concurrency_limit=None,
-            **quiet,
-        ).then(lambda: (gr.update(visible=True), gr.update(visible=False)), None, [send, stop], **quiet)
-    stop.click(plainly(desk.stop), None, None, queue=False, **quiet)
-    new.click(plainly(desk.new), None, shows, **quiet)
-    shows[-1].select(plainly(desk.pick), None, shows, **quiet)
+def _seeing(desk: Desk):
+    def see(version: int, request: gr.Request) -> tuple:
+        """What is loaded, and the data version now: views follow when it is another one than before."""
+        try:
+            m = desk.space(request)
+            now = m.version()
+        except MamError as error:
+            return status(None, desk.failure or f"Loading {desk.base} …" or str(error), bool(desk.failure)), gr.skip()
+        return (gr.skip(), gr.skip()) if now == version else (status(m.about(), ""), now)
+
+    return plainly(see)
 
 
-def _wire_memory(desk, table, shown, find, note, add) -> None:
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    for happens in (shown.change, find.change):
-        happens(plainly(desk.table), [shown, find], table, **quiet)
-    table.select(plainly(desk.change), [shown, find], table, **quiet)
-    for happens in (note.submit, add.click):
-        happens(plainly(desk.add), [note, shown, find], [note, table], **quiet)
+def status(about: dict[str, str] | None, message: str, failed: bool = False) -> str:
+    """What is loaded, or why nothing is yet; HTML, escaped here."""
+    if about is None:
+        return f'<p class="status {"failed" if failed else "loading"}" role="status">{escape(message)}</p>'
+    parts = [
+        ("base", about["base"]),
+        ("memory", about["memory"][:8]),
+        ("on", f"{about['device']}, {about['precision']}"),
+    ]
+    shown = "".join(f"<span><b>{escape(name)}</b> {escape(value)}</span>" for name, value in parts)
+    return f'<p class="status" role="status">{shown}</p>'

@@ -6,7 +6,8 @@ import gradio as gr
 
 from mam.errors import InputError
 from mam.web.desk import Desk
-from mam.web.page import ASSETS, page
+from mam.web.here import ASSETS
+from mam.web.page import page
 from mam.web.theme import theme
 
 

@@ -1,27 +1,19 @@
-"""Figures of what a memory did in a turn: pure functions from values to Plotly figures.
-
-The page and the notebooks draw with the same ones. Nothing here reads a store or a network. Stored text is
-untrusted, and Plotly takes markup: every string goes through `plain`.
-"""
+"""Figures of what a memory did in a turn: heat map of the reply, parts of the scores, times of the stages."""
 
 from __future__ import annotations
-
-import html
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mam.attribution import Attribution
+from mam.figures.style import BLUE, BOTTOM, INK, ORANGE, QUIET, SHEET, TOP, plain, styled
 from mam.values import Read, Turn
 
-# (light, dark); blue, orange and green keep apart for all kinds of colour vision (Okabe and Ito 2008)
-INK, QUIET = ("#1d1e20", "#e9e7e2"), ("#6b675f", "#9c988f")
-SHEET, LINE = ("#ffffff", "#1e2022"), ("#e4e0d8", "#33363a")
-BLUE, ORANGE = ("#0072b2", "#56b4e9"), ("#d55e00", "#e69f00")
 PARTS = {"meaning": "#0072b2", "words": "#e69f00", "recency": "#009e73", "speaker": "#cc79a7"}
+LEGIBLE = 48  # tokens that have room for a name; of more, the hover says which they are
 LABEL = 46  # characters of a slot beside its row
-ROW, TOP, BOTTOM = 26, 64, 44  # pixels
+ROW = 26  # pixels
 
 
 def heat_map(turn: Turn, looked: Attribution, mattered: np.ndarray, dark: bool = False) -> go.Figure:
@@ -50,14 +42,17 @@ def heat_map(turn: Turn, looked: Attribution, mattered: np.ndarray, dark: bool =
         marker={"color": fills, "line": {"color": blue, "width": 1.2}}, showlegend=False,
         hovertemplate="%{y}<br>read weight %{x:.3f}<extra></extra>",
     )  # fmt: skip
+    legible = len(tokens) <= LEGIBLE
     maps = ((2, looked.attention, blue, "attention %{z:.3f}"), (3, mattered, orange, "%{z:.2f} nats"))
     for column, values, colour, says in maps:
         figure.add_heatmap(
             z=rows(values), x=list(range(len(tokens))), y=labels, customdata=[[id] * len(tokens) for id in ids],
             text=[tokens] * len(ids), colorscale=[[0, SHEET[dark]], [1, colour]], zmin=0, showscale=False,
-            xgap=1, ygap=1, hovertemplate="%{y}<br>“%{text}”<br>" + says + "<extra></extra>", row=1, col=column,
+            xgap=int(legible), ygap=1, row=1, col=column,
+            hovertemplate="%{y}<br>“%{text}”<br>" + says + "<extra></extra>",
         )  # fmt: skip
-        figure.update_xaxes(tickvals=list(range(len(tokens))), ticktext=tokens, tickangle=-60, row=1, col=column)
+        shown = list(range(len(tokens))) if legible else []
+        figure.update_xaxes(tickvals=shown, ticktext=[tokens[i] for i in shown], tickangle=-60, row=1, col=column)
     figure.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1], row=1, col=1)
     return styled(figure, max(len(reads), 2) * ROW + TOP + BOTTOM + 40, dark)
 
@@ -104,21 +99,3 @@ def row_label(read: Read) -> str:
     text = " ".join(read.slot.text.split())
     shown = text if len(text) <= LABEL else text[: LABEL - 1].rstrip() + "…"
     return f'{plain(shown)}<span style="font-size:0">{plain(read.slot.id)}</span>'
-
-
-def plain(text: str) -> str:
-    """Text that Plotly shows as it is: no markup, no control characters."""
-    return html.escape("".join(c if c.isprintable() else " " for c in text), quote=False)
-
-
-def styled(figure: go.Figure, height: int, dark: bool) -> go.Figure:
-    """The page's look: its own background shows through, quiet axes, no furniture."""
-    figure.update_layout(
-        height=height, margin={"l": 8, "r": 12, "t": TOP, "b": BOTTOM}, bargap=0.35,
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", hoverlabel={"bgcolor": SHEET[dark]},
-        font={"family": "ui-sans-serif, system-ui, sans-serif", "size": 12, "color": INK[dark]},
-    )  # fmt: skip
-    figure.update_annotations(font={"size": 12, "color": QUIET[dark]})
-    figure.update_xaxes(gridcolor=LINE[dark], zeroline=False, automargin=True)
-    figure.update_yaxes(gridcolor="rgba(0,0,0,0)", zeroline=False, automargin=True)
-    return figure

@@ -1,0 +1,8 @@
+"""Figures of a memory: pure functions from values to Plotly figures, for the page and the notebooks alike.
+
+Nothing here reads a store or a network.
+"""
+
+from mam.figures.turn import heat_map, score_parts, stages
+
+__all__ = ["heat_map", "score_parts", "stages"]

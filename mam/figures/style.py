@@ -1,0 +1,34 @@
+"""What all figures share: colours that tell apart for all kinds of colour vision, and the look of the page.
+
+Stored text is untrusted, and Plotly takes markup: every string of a figure goes through `plain`.
+"""
+
+from __future__ import annotations
+
+import html
+
+import plotly.graph_objects as go
+
+# (light, dark); blue, orange and green keep apart for all kinds of colour vision (Okabe and Ito 2008)
+INK, QUIET = ("#1d1e20", "#e9e7e2"), ("#6b675f", "#9c988f")
+SHEET, LINE = ("#ffffff", "#1e2022"), ("#e4e0d8", "#33363a")
+BLUE, ORANGE = ("#0072b2", "#56b4e9"), ("#d55e00", "#e69f00")
+TOP, BOTTOM = 40, 44  # pixels around the axes
+
+
+def plain(text: str) -> str:
+    """Text that Plotly shows as it is: no markup, no control characters."""
+    return html.escape("".join(c if c.isprintable() else " " for c in text), quote=False)
+
+
+def styled(figure: go.Figure, height: int, dark: bool) -> go.Figure:
+    """The page's look: its own background shows through, quiet axes, no furniture."""
+    figure.update_layout(
+        height=height, margin={"l": 8, "r": 12, "t": TOP, "b": BOTTOM}, bargap=0.35,
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", hoverlabel={"bgcolor": SHEET[dark]},
+        font={"family": "ui-sans-serif, system-ui, sans-serif", "size": 12, "color": INK[dark]},
+    )  # fmt: skip
+    figure.update_annotations(font={"size": 12, "color": QUIET[dark]})
+    figure.update_xaxes(gridcolor=LINE[dark], zeroline=False, automargin=True)
+    figure.update_yaxes(gridcolor="rgba(0,0,0,0)", zeroline=False, automargin=True)
+    return figure

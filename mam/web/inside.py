@@ -1,0 +1,207 @@
+"""The turn inspector: what the memory did with a message, and why; for the last turn and for any past one.
+
+Beside the chat the short version; in its own tab everything: a token × slot heat map that keeps apart what was
+retrieved, given and influential, the parts of every score, what exactly the base was given, and the time of each stage.
+"""
+
+from __future__ import annotations
+
+from html import escape
+
+import gradio as gr
+
+from mam import figures
+from mam.prompt import prompt_text
+from mam.values import Archived, Candidate, Read, Turn, Write
+from mam.web.desk import Desk, plainly
+from mam.web.here import INSIDE, QUIET, Here
+from mam.web.plot import drawn, plot
+
+RELATIONS = {"new": "new", "duplicate": "known already", "update": "update"}
+EMPTY = "Here you see what the memory does with each message: what it reads, what it keeps and what it lets go."
+
+
+class Inside:
+    def __init__(self, desk: Desk):
+        self.desk = desk
+
+    def look(self, id: str | None, request: gr.Request) -> tuple[str, str, str]:
+        """A turn in words: beside the chat, at the head of its own tab, and what the base was given."""
+        if id is None:
+            return panel(None), heading(None), ""
+        last = self.desk.turn(id, request)
+        return panel(last), heading(last), given(last, *self._tokens(last, request))
+
+    def _tokens(self, last: Turn, request: gr.Request) -> tuple[int, int]:
+        """Tokens of the context: those of the slots, and those of the prompt."""
+        engine = self.desk.space(request).engine
+        reads = [] if last.abstained else [read for read in last.reads if read.given]
+        with engine.lock:
+            return sum(engine.integrator.tokens(read.slot) for read in reads), len(
+                engine.base.tokenizer(prompt_text(last), add_special_tokens=False)["input_ids"]
+            )
+
+    def plots(self, id: str | None, tab: str, dark: bool, request: gr.Request) -> tuple[str, str, str]:
+        """Heat map, parts of the scores, and stages; the first takes a look back through the base."""
+        if tab != INSIDE:
+            return (gr.skip(),) * 3
+        if id is None:
+            return "", "", ""
+        m, last = self.desk.space(request), self.desk.turn(id, request)
+        heat = ""
+        if last.reply and not last.abstained and any(read.given for read in last.reads):
+            heat = drawn(figures.heat_map(last, m.attribution(last), m.influence(last), dark))
+        parts = drawn(figures.score_parts(last, dark)) if last.reads else ""
+        return heat, parts, drawn(figures.stages(last, dark)) if last.timing else ""
+
+    def beside(self, here: Here) -> None:
+        """The short version, beside the chat."""
+        self.short = gr.HTML(panel(None), elem_id="last", js_on_load=None)
+        self.whole = gr.Button("Look inside this turn", size="sm", elem_id="whole")
+
+    def view(self, here: Here) -> None:
+        self.head = gr.HTML(heading(None), elem_id="heading", js_on_load=None)
+        with gr.Column(elem_classes="linked"):
+            self.heat = plot("Heat map: tokens of the reply by memory", elem_id="heat")
+        gr.HTML("<h3>Why these memories</h3>", js_on_load=None)
+        self.parts = plot("Parts of the score of each memory", elem_id="parts")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=320):
+                gr.HTML("<h3>What the base was given</h3>", js_on_load=None)
+                self.given = gr.HTML("", elem_id="given", js_on_load=None)
+            with gr.Column(scale=1, min_width=320):
+                gr.HTML("<h3>Where the time went</h3>", js_on_load=None)
+                self.stages = plot("Milliseconds of each stage", elem_id="stages")
+
+    def wire(self, here: Here, tabs: gr.Tabs) -> None:
+        here.turn.change(plainly(self.look), here.turn, [self.short, self.head, self.given], **QUIET)
+        plots = [self.heat, self.parts, self.stages]
+        for happens in (here.turn.change, here.tab.change):
+            happens(plainly(self.plots), [here.turn, here.tab, here.dark], plots, **QUIET)
+        self.whole.click(lambda: (gr.Tabs(selected=INSIDE), INSIDE), None, [tabs, here.tab], **QUIET)
+        for drawing in (self.heat, self.parts):
+            drawing.select(plainly(self.picked), None, here.slot, **QUIET)
+
+    def picked(self, event: gr.EventData, request: gr.Request) -> str:
+        """The memory of a row that was clicked; its page opens."""
+        return self.desk.space(request).slot(event.pick).id
+
+
+# -- HTML; every text is escaped here -----------------------------------------------------------------------------
+
+
+def panel(last: Turn | None) -> str:
+    """What was read for a reply, what was kept of the message and what not."""
+    if last is None:
+        return f'<div class="turn"><p class="empty">{EMPTY}</p></div>'
+    return f'<div class="turn">{_read(last)}{_kept(last)}{_archived(last)}{_rejected(last)}{_timing(last)}</div>'
+
+
+def heading(last: Turn | None) -> str:
+    """Message and reply at the head of the inspector's own tab."""
+    if last is None:
+        return f'<p class="empty">{EMPTY} Say something in the conversation, or choose a reply there.</p>'
+    told = f"{last.at.astimezone():%d %b %Y, %H:%M} · {last.tokens} tokens"
+    return (
+        f'<div class="heading"><small>{told}</small><p class="you">{escape(last.text)}</p>'
+        f'<p class="it">{escape(last.reply)}</p></div>'
+    )
+
+
+def given(last: Turn, memory: int, prompt: int) -> str:
+    """The context of the base: its tokens of memory and of prompt, and the words themselves."""
+    share = memory / max(memory + prompt, 1)
+    note = f"{memory} tokens of memory and {prompt} of prompt: {share:.0%} is memory." if memory else "No memory."
+    if last.abstained:
+        note = "Nothing: the memory does not hold the answer, so the base was not asked."
+    track = f'<span class="track"><span style="width:{share * 100:.1f}%"></span></span>'
+    return f'<p class="note">{note}</p>{track}<pre>{escape(last.given)}</pre>'
+
+
+def _read(last: Turn) -> str:
+    given = [read for read in last.reads if read.given]
+    others = [read for read in last.reads if not read.given]
+    if last.abstained:
+        note = "You asked for something it was never told, so it says so instead of guessing."
+    elif given:
+        note = "These memories were handed to the language model. The longer the bar, the more they count."
+    else:
+        note = "Nothing in the memory helps with this message: the language model answers alone."
+    bars = [_line(read) for read in given]
+    bars.append(_bar(last.null_weight, "<i>none of the memories</i>", "", "null"))
+    more = ""
+    if others:
+        lines = "".join(_line(read, "other") for read in others)
+        more = f"<details><summary>{len(others)} more it considered</summary>{lines}</details>"
+    return f'<section><h3>Read</h3><p class="note">{note}</p>{"".join(bars)}{more}</section>'
+
+
+def _line(read: Read, kind: str = "") -> str:
+    return _bar(read.weight, escape(read.slot.text), _parts(read), kind, read.slot.id)
+
+
+def _bar(weight: float, text: str, hint: str, kind: str = "", slot: str = "") -> str:
+    track = f'<span class="track"><span style="width:{weight * 100:.1f}%"></span></span>'
+    linked = f' data-slot="{escape(slot)}"' if slot else ""
+    return (
+        f'<div class="bar {kind}"{linked} title="{escape(hint)}"><span class="text">{text}</span>'
+        f'<span class="value">{weight * 100:.0f} %</span>{track}</div>'
+    )
+
+
+def _parts(read: Read) -> str:
+    return ", ".join(f"{name} {value:+.1f}" for name, value in read.parts.items())
+
+
+def _kept(last: Turn) -> str:
+    if not last.writes:
+        return '<section><h3>Kept</h3><p class="empty">Nothing new from this message.</p></section>'
+
+    def line(write: Write) -> str:
+        label = RELATIONS[write.relation] + (", replaces an older memory" if write.superseded else "")
+        return (
+            f'<li><span class="text">{escape(write.slot.text)}</span><small>{label} · {_sure(write.score)}</small></li>'
+        )
+
+    return f'<section><h3>Kept</h3><ul class="written">{"".join(map(line, last.writes))}</ul></section>'
+
+
+def _archived(last: Turn) -> str:
+    if not last.archived:
+        return ""
+
+    def line(item: Archived) -> str:
+        parts = ", ".join(f"{name} {value:+.1f}" for name, value in item.parts.items())
+        return f'<li><span class="text">{escape(item.slot.text)}</span><small>{escape(parts)}</small></li>'
+
+    note = "The memory is full: these were the least useful ones and made room."
+    lines = "".join(map(line, last.archived))
+    return f'<section><h3>Put away</h3><p class="note">{note}</p><ul class="rejected">{lines}</ul></section>'
+
+
+def _rejected(last: Turn) -> str:
+    if not last.rejected:
+        return ""
+
+    def line(candidate: Candidate) -> str:
+        why = f"{escape(candidate.why)} · {_sure(candidate.score or 0)}"
+        return f'<li><span class="text">{escape(candidate.said)}</span><small>{why}</small></li>'
+
+    return f'<section><h3>Not kept</h3><ul class="rejected">{"".join(map(line, last.rejected))}</ul></section>'
+
+
+def _sure(score: float) -> str:
+    return f"worth keeping: {score * 100:.0f} %"
+
+
+def _timing(last: Turn) -> str:
+    timing = last.timing
+    if "first_token" not in timing:
+        return ""
+    first = sum(timing.get(stage, 0) for stage in ("split", "encode", "read", "prepare", "first_token"))
+    words = [f"first word after {first:.2f} s"]
+    if last.tokens > 1 and timing.get("reply"):
+        words.append(f"{(last.tokens - 1) / timing['reply']:.0f} tokens/s")
+    stages = ", ".join(f"{stage.replace('_', ' ')} {seconds * 1000:.0f} ms" for stage, seconds in timing.items())
+    stopped = " · stopped by you" if last.stopped else ""
+    return f'<p class="timing" title="{escape(stages)}">{" · ".join(words)}{stopped}</p>'

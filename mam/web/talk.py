@@ -1,0 +1,221 @@
+"""The chat: conversations in the side bar, what is said and answered, and under each reply what the memory did.
+
+A quiet line under each reply ("from memory: 2 slots") opens that turn in the inspector, see `inside`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from html import escape
+
+import gradio as gr
+
+from mam.chat import Chat
+from mam.errors import InputError, MamError
+from mam.space import cleaned
+from mam.values import Session, Turn
+from mam.web.desk import Desk, plainly
+from mam.web.here import QUIET, Here, script
+
+WELCOME = '<p class="empty">Tell it something about you, then ask about it later, even in another conversation.</p>'
+TEMPORARY = '<p class="empty">A temporary conversation: it reads the memory, and nothing said in it is kept.</p>'
+AGAIN = 0.7  # temperature of a second try: the first was the likeliest reply
+
+
+class Talk:
+    """The handlers of the chat; `shows` is what most of them return, in the order of `_shows`."""
+
+    def __init__(self, desk: Desk):
+        self.desk = desk
+        self._stops: dict[tuple[str, str], threading.Event] = {}
+
+    # -- talking --------------------------------------------------------------------------------------------------
+
+    def send(self, text: str, session: str | None, editing: bool, request: gr.Request) -> Iterator:
+        """Say something, instead of the last message where that is edited; again for every piece of the reply."""
+        try:
+            text = cleaned(text)
+            chat = self.desk.chat(session, request)
+            if editing:
+                chat.take_back()
+            yield from self._said(chat, text, request)
+        except MamError:
+            yield *[gr.skip()] * 5, text, gr.skip()  # back into its box: nothing that was typed is lost
+            raise
+
+    def again(self, session: str | None, request: gr.Request) -> Iterator:
+        """Another reply to the last message."""
+        chat = self.desk.chat(session, request)
+        yield from self._said(chat, chat.take_back().text, request, temperature=AGAIN)
+
+    def _said(self, chat: Chat, text: str, request: gr.Request, **manner) -> Iterator:
+        key, same, reply = self._key(request), gr.skip(), ""
+        stop = self._stops[key] = threading.Event()
+        rest = (same, False)  # the box, and whether the last message is edited
+        try:
+            with closing(chat.stream(text, stop=stop, **manner)) as events:  # closed with the tab; what was said stays
+                for event in events:
+                    if event.kind == "read":
+                        before = conversation(chat.turns()[:-1] if not chat.temporary else chat.turns())
+                        yield chat.id, before, exchange(text, "…"), same, self._sessions(chat.id, request), *rest
+                    elif event.kind == "token":
+                        reply += event.data
+                        yield same, same, exchange(text, reply), same, same, *rest
+                    elif event.kind == "turn":
+                        yield same, conversation(chat.turns()), "", event.data.id, same, *rest
+        finally:
+            self._stops.pop(key, None)
+
+    def stop(self, request: gr.Request) -> None:
+        if stop := self._stops.get(self._key(request)):
+            stop.set()
+
+    def _key(self, request: gr.Request) -> tuple[str, str]:
+        return self.desk.user_of(request), request.session_hash or ""
+
+    def line(self, event: gr.EventData, session: str | None, request: gr.Request) -> tuple:
+        """A click in the log: look into a turn, or edit the last message; (turn, box, editing)."""
+        if event.act == "edit":
+            said = self.desk.chat(session, request).turns()
+            return gr.skip(), said[-1].text if said else "", bool(said)
+        return self.desk.turn(event.turn, request).id, gr.skip(), gr.skip()
+
+    # -- conversations --------------------------------------------------------------------------------------------
+
+    def sessions(self, event: gr.EventData, session: str | None, find: str, away: bool, request: gr.Request) -> tuple:
+        """A click in the list of conversations: open, rename, archive or bring back one."""
+        m, id = self.desk.space(request), event.session
+        if event.act == "open":
+            return self._shows(self.desk.chat(id, request), find, away, request)
+        if event.act == "rename":
+            m.rename_session(id, event.title)
+        else:
+            m.archive_session(id, event.act == "archive")
+        return *[gr.skip()] * 4, self._sessions(session, request, find, away), gr.skip(), gr.skip()
+
+    def begin(self, session: str | None, find: str, away: bool, request: gr.Request) -> tuple:
+        """An empty conversation; it is kept once something is said in it."""
+        self.desk.leave(request, session)
+        return None, WELCOME, "", None, self._sessions(None, request, find, away), "", False
+
+    def begin_temporary(self, session: str | None, find: str, away: bool, request: gr.Request) -> tuple:
+        self.desk.leave(request, session)
+        chat = self.desk.chat(None, request, temporary=True)
+        return chat.id, TEMPORARY, "", None, self._sessions(chat.id, request, find, away), "", False
+
+    def listed(self, session: str | None, find: str, away: bool, request: gr.Request) -> str:
+        return self._sessions(session, request, find, away)
+
+    def _shows(self, chat: Chat, find: str, away: bool, request: gr.Request) -> tuple:
+        turns = chat.turns()
+        if not turns:
+            raise InputError("This conversation is not here any more.")
+        return chat.id, conversation(turns), "", turns[-1].id, self._sessions(chat.id, request, find, away), "", False
+
+    def _sessions(self, session: str | None, request: gr.Request, find: str = "", away: bool = False) -> str:
+        """Conversations in which something was said: those in use, or those put away."""
+        found = [known for known in self.desk.space(request).sessions(archived=away) if known.turns]
+        return sessions([known for known in found if find.strip().casefold() in known.title.casefold()], session, away)
+
+    # -- where it all is ------------------------------------------------------------------------------------------
+
+    def sidebar(self, here: Here) -> None:
+        self.new = gr.Button("New conversation", size="md", elem_id="new")
+        self.secret = gr.Button("or a temporary one", size="sm", elem_id="temporary")
+        self.find = gr.Textbox(
+            placeholder="Search …", show_label=False, container=False, max_lines=1, elem_id="find-session",
+            label="Search conversations",
+        )  # fmt: skip
+        self.list = gr.HTML(sessions([], None), js_on_load=script("sessions.js"), elem_id="sessions")
+        self.away = gr.Checkbox(False, label="Put away", container=False, elem_id="away")
+
+    def view(self, here: Here) -> None:
+        self.editing = gr.State(False)
+        with gr.Column(elem_id="log"), gr.Column(elem_id="said"):
+            self.before = gr.HTML(WELCOME, js_on_load=script("talk.js"))
+            self.live = gr.HTML("", js_on_load=None)
+        with gr.Row(elem_id="say", equal_height=True):
+            self.text = gr.Textbox(
+                placeholder="Tell it something, or ask …", show_label=False, container=False, max_lines=6, scale=8,
+                autofocus=True, elem_id="text", label="Message",
+            )  # fmt: skip
+            self.go = gr.Button("Send", variant="primary", scale=1, min_width=84, elem_id="send")
+            self.halt = gr.Button("Stop", scale=1, min_width=84, visible=False, elem_id="stop")
+            self.retry = gr.Button("Again", scale=1, min_width=84, elem_id="retry")
+
+    def wire(self, here: Here) -> None:
+        shows = [here.session, self.before, self.live, here.turn, self.list, self.text, self.editing]
+        listing = [here.session, self.find, self.away]
+        talking = gr.State("")  # the message on its way, so that the box can be emptied at once
+        buttons = [self.go, self.halt, self.retry]
+        start, ready = ([gr.update(visible=halt == on) for halt in (False, True, False)] for on in (True, False))
+        for happens in (self.text.submit, self.go.click):
+            happens(lambda said: ("", said, *start), self.text, [self.text, talking, *buttons], **QUIET).then(
+                plainly(self.send), [talking, here.session, self.editing], shows,
+                concurrency_limit=None, **QUIET,
+            ).then(lambda: ready, None, buttons, **QUIET)  # fmt: skip
+        self.retry.click(lambda: start, None, buttons, **QUIET).then(
+            plainly(self.again), here.session, shows, concurrency_limit=None, **QUIET
+        ).then(lambda: ready, None, buttons, **QUIET)
+        self.halt.click(plainly(self.stop), None, None, queue=False, **QUIET)
+        self.new.click(plainly(self.begin), listing, shows, **QUIET)
+        self.secret.click(plainly(self.begin_temporary), listing, shows, **QUIET)
+        self.list.select(plainly(self.sessions), listing, shows, **QUIET)
+        self.before.select(plainly(self.line), here.session, [here.turn, self.text, self.editing], **QUIET)
+        for happens in (here.version.change, self.find.change, self.away.change):
+            happens(plainly(self.listed), listing, self.list, **QUIET)
+
+
+# -- HTML; every text is escaped here -----------------------------------------------------------------------------
+
+
+def sessions(found: Sequence[Session], current: str | None, away: bool = False) -> str:
+    if not found:
+        return f'<p class="empty">{"Nothing was put away." if away else "No conversations yet."}</p>'
+
+    def line(session: Session) -> str:
+        here = ' aria-current="true"' if session.id == current else ""
+        turns = f"{session.created.astimezone():%d %b} · {session.turns} message{'s' if session.turns != 1 else ''}"
+        act, label = ("restore", "Bring back") if away else ("archive", "Put away")
+        return (
+            f'<li data-session="{escape(session.id)}"><button data-act="open"{here}>'
+            f"<span>{escape(session.title)}</span><small>{turns}</small></button>"
+            f'<div class="acts"><button data-act="rename">Rename</button>'
+            f'<button data-act="{act}">{label}</button></div></li>'
+        )
+
+    return f'<ul class="sessions">{"".join(map(line, found))}</ul>'
+
+
+def exchange(text: str, reply: str, below: str = "") -> str:
+    """One message and its reply, as plain text: markdown or HTML in it could load a picture from another machine."""
+    said = f'<p class="you"><span class="unseen">You: </span>{escape(text)}</p>' if text else ""
+    answer = f'<p class="it"><span class="unseen">Reply: </span>{escape(reply)}</p>' if reply else ""
+    return f'<div class="exchange">{said}{answer}{below}</div>'
+
+
+def conversation(turns: Sequence[Turn]) -> str:
+    if not turns:
+        return WELCOME
+    return "".join(exchange(turn.text, turn.reply, _below(turn, last=turn is turns[-1])) for turn in turns)
+
+
+def _below(turn: Turn, last: bool) -> str:
+    """The quiet line: what the memory did, a button that opens the turn."""
+    edit = '<button data-act="edit">edit the message</button>' if last and turn.text else ""
+    stopped = "<span>stopped</span>" if turn.stopped else ""
+    return f'<p class="below"><button data-turn="{escape(turn.id)}">{summary(turn)}</button>{stopped}{edit}</p>'
+
+
+def summary(turn: Turn) -> str:
+    """What the memory did in a turn, in a few words."""
+    given = sum(read.given for read in turn.reads)
+    kept = sum(write.relation != "duplicate" for write in turn.writes)
+    read = "not in memory" if turn.abstained else f"from memory: {_slots(given)}" if given else "nothing read"
+    return f"{read} · kept {_slots(kept)}" if kept else read
+
+
+def _slots(count: int) -> str:
+    return f"{count} slot{'s' if count != 1 else ''}"
