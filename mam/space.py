@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from mam import backup, exchange, intake, proof, upkeep
-from mam.ablation import influence, without
+from mam import backup, exchange, intake, proof, upkeep, whatif
+from mam.ablation import Alternative, influence, without
 from mam.attribution import Attribution, attribution
 from mam.chat import Chat
 from mam.dates import resolve
@@ -293,6 +293,13 @@ class Space:
         if missing:
             raise InputError(f"Turn {turn.id} was not given {', '.join(sorted(missing))}; choose among its reads.")
         return without(self.engine, turn, set(slot_ids))
+
+    def what_if(self, turn: Turn, **change) -> Alternative:
+        """The turn once more: without some slots, with another strength of the memory, another `k` or threshold.
+
+        Nothing is stored. See `mam.whatif.what_if` for what can be changed.
+        """
+        return whatif.what_if(self, turn, **change)
 
     def attribution(self, turn: Turn) -> Attribution:
         """How much each token of the reply looked at each slot: shares of attention (tokens, slots)."""

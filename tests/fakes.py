@@ -13,6 +13,7 @@ from mam import base as bases
 from mam.engine import Engine
 from mam.index import SlotIndex
 from mam.integrator import Integrator, IntegratorConfig
+from mam.model import Settings
 from mam.reader import Reading
 from mam.relation import Relation
 from mam.values import Candidate, Read, Slot
@@ -24,6 +25,7 @@ class RuleMemory:
     fingerprint = "rules"
     dim = 64
     gate_threshold = 0.5
+    settings = Settings()
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         out = np.zeros((len(texts), self.dim), dtype=np.float32)

@@ -183,6 +183,30 @@ def test_a_past_turn_is_looked_into(served, tab):
     expect(page.locator("#stages .bars").first).to_be_visible()
 
 
+def test_what_if_the_memory_had_been_another(served, tab):
+    served.space.add(DOG)
+    turn = served.space.session().send("What is my dog called?", max_tokens=12)
+    page = tab()
+    page.locator("#sessions li button").first.click()
+    page.get_by_role("tab", name="What if").click()
+    expect(page.locator("#was .tokens button").first).to_be_visible()
+    expect(page.locator("#bars .bars")).to_have_count(2)
+    page.locator("#kept input").uncheck()
+    expect(page.locator("#now")).to_contain_text("no memory")
+    expect(page.locator("#now .tokens")).to_have_text(served.space.what_if(turn, strength=0).reply)
+    page.locator("#reset").click()
+    expect(page.locator("#kept input")).to_be_checked()
+    page.locator("#was .tokens button").nth(3).click()
+    expect(page.locator("#was .tokens button").nth(3)).to_have_attribute("aria-current", "true")
+    expect(page.locator("#bars")).to_contain_text("What could have come after")
+    slider = page.locator("#knobs input[type=range]").first
+    slider.focus()
+    for _ in range(8):
+        slider.press("ArrowLeft")
+    expect(page.locator("#was .tokens button[title='0.00 nats']")).not_to_have_count(len(turn.reply))
+    assert [t.id for t in served.space.turns(turn.session)] == [turn.id]
+
+
 def test_edit_delete_restore_act_at_once_and_in_every_tab(served, tab):
     slot = served.space.add(DOG)
     here, there = tab(), tab()

@@ -414,6 +414,38 @@ def test_without_a_slot_the_reply_is_another(m):
         m.without(turn, ["nothing"])
 
 
+def test_what_if_changes_the_reply_and_nothing_else(m):
+    dog, cat = m.add(DOG), m.add("My cat is called Tom.")
+    turn = m.session().send("my dog, my cat", **SHORT)
+    version = m.version()
+    same = m.what_if(turn)
+    assert same.reply == turn.reply and max(same.divergence) < 1e-4
+    assert len(same.choices) == len(same.tokens) == len(same.divergence)
+    assert all(choice.then == pytest.approx(choice.now, abs=1e-3) for choice in same.choices[0])
+    off = m.what_if(turn, strength=0)
+    assert (off.reply, list(off.divergence)) == m.without(turn, [dog.id, cat.id])
+    half, quiet = m.what_if(turn, strength=0.5), m.what_if(turn, strength=0.5, spoken=False)
+    assert 0 < sum(half.divergence) < sum(off.divergence) and quiet.reply == "" and quiet.divergence == half.divergence
+    assert len(m.what_if(turn, k=1).reads) == 1
+    assert not any(read.given for read in m.what_if(turn, threshold=1).reads)
+    assert m.version() == version
+
+
+def test_what_if_an_abstention_had_been_read(m):
+    m.add(DOG)
+    turn = m.session().send("What is my horse called?", **SHORT)
+    assert turn.abstained
+    told = m.what_if(turn, threshold=0)
+    assert any(read.given for read in told.reads) and told.reply and told.divergence == ()
+    assert not any(read.given for read in m.what_if(turn).reads)
+
+
+@pytest.mark.parametrize("change", [{"strength": -1}, {"strength": 5}, {"k": 0}, {"k": 65}, {"threshold": 2}])
+def test_what_if_names_what_is_out_of_range(m, change):
+    with pytest.raises(InputError, match="(strength|k|threshold) is"):
+        m.what_if(m.session().send("What is my horse called?", **SHORT), **change)
+
+
 def test_influence_has_the_shape_of_attribution_and_agrees_with_leaving_a_slot_out(m):
     dog = m.add(DOG)
     turn = m.session().send(ASK, **SHORT)

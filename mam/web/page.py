@@ -8,17 +8,18 @@ import gradio as gr
 
 from mam.errors import MamError
 from mam.web.desk import Desk, plainly
-from mam.web.here import INSIDE, MEMORY, QUIET, TALK, Here
+from mam.web.here import INSIDE, MEMORY, QUIET, TALK, WHAT_IF, Here
 from mam.web.inside import Inside
 from mam.web.memory import Memory
 from mam.web.talk import Talk
+from mam.web.whatif import WhatIf
 
 TICK = 2.0  # seconds after which a change made elsewhere is seen
 IS_DARK = "() => document.body.classList.contains('dark')"
 
 
 def page(desk: Desk) -> gr.Blocks:
-    talk, inside, memory = Talk(desk), Inside(desk), Memory(desk)
+    talk, inside, what_if, memory = Talk(desk), Inside(desk), WhatIf(desk), Memory(desk)
     with gr.Blocks(title="mam", analytics_enabled=False, fill_width=True) as blocks:
         here = Here()
         with gr.Row(elem_id="top"):
@@ -35,12 +36,15 @@ def page(desk: Desk) -> gr.Blocks:
                         inside.beside(here)
                 with gr.Tab("Inside a turn", id=INSIDE) as second:
                     inside.view(here)
-                with gr.Tab("Memory", id=MEMORY) as third:
+                with gr.Tab("What if", id=WHAT_IF) as third:
+                    what_if.view(here)
+                with gr.Tab("Memory", id=MEMORY) as fourth:
                     memory.view(here)
         talk.wire(here)
         inside.wire(here, tabs)
+        what_if.wire(here)
         memory.wire(here)
-        for tab in (first, second, third):
+        for tab in (first, second, third, fourth):
             tab.select(lambda id=tab.id: id, None, here.tab, **QUIET)
         tick = gr.Timer(TICK)
         for happens in (tick.tick, blocks.load):
