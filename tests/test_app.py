@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from fakes import rule_engine
+from fakes import RuleMemory, rule_engine
 
 from mam.errors import InputError, WeightsError
 from mam.space import Space
@@ -205,6 +205,18 @@ def test_what_if_the_memory_had_been_another(served, tab):
         slider.press("ArrowLeft")
     expect(page.locator("#was .tokens button[title='0.00 nats']")).not_to_have_count(len(turn.reply))
     assert [t.id for t in served.space.turns(turn.session)] == [turn.id]
+
+
+def test_one_question_is_compared_five_ways(served, tab, monkeypatch):
+    monkeypatch.setattr("mam.compare._minilm", RuleMemory)
+    served.space.add(DOG)
+    page = tab()
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("#question textarea").fill("What is my dog called?")
+    page.locator("#compare").click()
+    expect(page.locator("#cards .card footer")).to_have_count(5)
+    expect(page.locator("#cards .card.own footer")).to_contain_text("of them memory")
+    assert served.space.sessions() == []
 
 
 def test_edit_delete_restore_act_at_once_and_in_every_tab(served, tab):

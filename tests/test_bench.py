@@ -215,7 +215,7 @@ def test_retrieval_hands_over_what_was_said(name):
     life = common.life(FEW, 0)
     fact = next(fact for fact in life.facts if fact.replaces is None)
     choice = prompts.Choice("in_user", 8, best_last=True)
-    ((message,),) = baselines.message_lists(name, life, [fact.text], RuleMemory(), choice)
+    ((message,),) = baselines.message_lists(name, baselines.Told.in_life(life), [fact.text], RuleMemory(), choice)
     lines = message["content"].split("\n")[1:9]
     assert len(lines) == 8 and all(line.startswith("- [") for line in lines)
     assert scoring.contains(lines[-1], fact.value)

@@ -6,7 +6,9 @@ all-MiniLM-L6-v2 as published); `full_context` gives the whole conversation. Kno
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import bm25s
@@ -19,31 +21,37 @@ from mam import fetch
 from mam.base import Base
 from mam.bench import prompts
 from mam.lives import Life
+from mam.values import USER
 
 
 def day(moment) -> str:
     return f"{moment.day} {moment:%B %Y}"
 
 
-def notes(life: Life) -> list[str]:
-    """Every sentence the user said, as said, with its date in front; small talk included."""
-    return [
-        f"[{day(session.started)}] {sentence.text}"
-        for session in life.sessions
-        for utterance in session.utterances
-        if utterance.speaker == "user"
-        for sentence in utterance.sentences
-    ]
+@dataclass(frozen=True)
+class Told:
+    """What was said, as a prompt can hold it, dated; small talk included."""
 
+    notes: list[str]  # every sentence of the user's, as said
+    transcript: list[str]  # both speakers' utterances, in order
 
-def transcript(life: Life) -> list[str]:
-    """Both speakers' utterances in order, dated."""
-    who = {"user": "User", "assistant": "Assistant"}
-    return [
-        f"[{day(session.started)}] {who[utterance.speaker]}: {utterance.text}"
-        for session in life.sessions
-        for utterance in session.utterances
-    ]
+    @classmethod
+    def of(cls, said: Iterable[tuple[datetime, str, str, Sequence[str]]]) -> Told:
+        """From (when, speaker, utterance, its sentences)."""
+        notes, transcript = [], []
+        for at, speaker, text, sentences in said:
+            transcript.append(f"[{day(at)}] {speaker.capitalize()}: {text}")
+            if speaker == USER:
+                notes += [f"[{day(at)}] {sentence}" for sentence in sentences]
+        return cls(notes, transcript)
+
+    @classmethod
+    def in_life(cls, life: Life) -> Told:
+        return cls.of(
+            (session.started, utterance.speaker, utterance.text, [s.text for s in utterance.sentences])
+            for session in life.sessions
+            for utterance in session.utterances
+        )
 
 
 class BM25:
@@ -93,6 +101,8 @@ def cosine_best(keys: np.ndarray, query: np.ndarray, k: int) -> list[int]:
 
 def retrieved(name: str, texts: Sequence[str], questions: Sequence[str], minilm: MiniLM, k: int) -> list[list[int]]:
     """For each question, the indices of the k best texts, best first."""
+    if not texts:
+        return [[] for _ in questions]
     if name == "prompt_bm25":
         index = BM25(texts)
         return [index.best(question, k) for question in questions]
@@ -101,7 +111,7 @@ def retrieved(name: str, texts: Sequence[str], questions: Sequence[str], minilm:
 
 
 def message_lists(
-    name: str, life: Life, questions: Sequence[str], minilm: MiniLM, choice: prompts.Choice | None = None
+    name: str, told: Told, questions: Sequence[str], minilm: MiniLM, choice: prompts.Choice | None = None
 ) -> list[prompts.Messages]:
     """The messages of each question for a baseline, in its tuned form or another `choice`."""
     if name == "none":
@@ -109,8 +119,8 @@ def message_lists(
     choice = choice or prompts.CHOSEN[name]
     form = prompts.FORMS[choice.form]
     if choice.notes is None:
-        return [form(transcript(life), question) for question in questions]
-    texts, step = notes(life), -1 if choice.best_last else 1
+        return [form(told.transcript, question) for question in questions]
+    texts, step = told.notes, -1 if choice.best_last else 1
     return [
         form([texts[i] for i in found[::step]], question)
         for question, found in zip(questions, retrieved(name, texts, questions, minilm, choice.notes), strict=True)

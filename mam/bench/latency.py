@@ -145,15 +145,15 @@ class Talk:
 
 def prompt_conditions(world: common.World, talk: Talk) -> dict[str, Callable[[str], list[int]]]:
     """Token ids by condition, for a question."""
-    base, texts = world.base, baselines.notes(talk.life)
-    index, history = baselines.BM25(texts), baselines.transcript(talk.life)
+    base, told = world.base, baselines.Told.in_life(talk.life)
+    index = baselines.BM25(told.notes)
     retrieval, k = prompts.FORMS[prompts.CHOSEN["prompt_bm25"].form], prompts.CHOSEN["prompt_bm25"].notes
     whole = prompts.FORMS[prompts.CHOSEN["full_context"].form]
     room = base.context - REPLY
     return {
         "base_alone": lambda q: base.prompt(prompts.bare((), q)),
-        "prompt_retrieval": lambda q: base.prompt(retrieval([texts[i] for i in index.best(q, k)], q)),
-        "prompt_whole_history": lambda q: baselines.cut(base, whole(history, q), room),
+        "prompt_retrieval": lambda q: base.prompt(retrieval([told.notes[i] for i in index.best(q, k)], q)),
+        "prompt_whole_history": lambda q: baselines.cut(base, whole(told.transcript, q), room),
     }
 
 

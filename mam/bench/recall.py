@@ -79,9 +79,10 @@ def run(world: common.World, settings: common.Settings) -> dict:
             if facts := evidence(life, question):
                 hits.append((question.type, hit(turn, facts)))
                 written += [any(holds(slot, fact) for slot in slots) for fact in facts]
+        told = baselines.Told.in_life(life)
         for name in BASELINES:
             with clock(name):
-                lists = baselines.message_lists(name, life, [question.text for question in questions], minilm)
+                lists = baselines.message_lists(name, told, [question.text for question in questions], minilm)
                 replies = baselines.answers(world.base, lists, common.MAX_TOKENS)
             for question, reply in zip(questions, replies, strict=True):
                 others[name].add(question, reply)

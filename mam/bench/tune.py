@@ -36,8 +36,8 @@ def score(world: common.World, name: str, choice: Choice, asked: Asked, minilm: 
     """Share right, 0..1."""
     questions = [question for _, some in asked for question in some]
     lists = [
-        baselines.message_lists(name, life, [question.text for question in some], minilm, choice)
-        for life, some in asked
+        baselines.message_lists(name, told, [question.text for question in some], minilm, choice)
+        for told, some in ((baselines.Told.in_life(life), some) for life, some in asked)
     ]
     if choice.notes is not None:  # short prompts of all lives share batches; those of a life share its history
         lists = [[messages for some in lists for messages in some]]

@@ -7,8 +7,9 @@ from html import escape
 import gradio as gr
 
 from mam.errors import MamError
+from mam.web.compare import Compare
 from mam.web.desk import Desk, plainly
-from mam.web.here import INSIDE, MEMORY, QUIET, TALK, WHAT_IF, Here
+from mam.web.here import COMPARE, INSIDE, MEMORY, QUIET, TALK, WHAT_IF, Here
 from mam.web.inside import Inside
 from mam.web.memory import Memory
 from mam.web.talk import Talk
@@ -19,9 +20,14 @@ IS_DARK = "() => document.body.classList.contains('dark')"
 
 
 def page(desk: Desk) -> gr.Blocks:
-    talk, inside, what_if, memory = Talk(desk), Inside(desk), WhatIf(desk), Memory(desk)
+    talk, inside = Talk(desk), Inside(desk)
+    others = (  # tabs that stand by themselves
+        (WHAT_IF, "What if", WhatIf(desk)),
+        (COMPARE, "Compare", Compare(desk)),
+        (MEMORY, "Memory", Memory(desk)),
+    )
     with gr.Blocks(title="mam", analytics_enabled=False, fill_width=True) as blocks:
-        here = Here()
+        here, shown = Here(), []
         with gr.Row(elem_id="top"):
             gr.HTML('<h1>mam</h1><p class="tagline">a memory beside a frozen language model</p>', elem_id="name")
             loaded = gr.HTML(status(None, f"Loading {desk.base} …"), elem_id="status")
@@ -29,22 +35,24 @@ def page(desk: Desk) -> gr.Blocks:
             with gr.Column(scale=2, min_width=200, elem_id="left"):
                 talk.sidebar(here)
             with gr.Column(scale=9, min_width=320, elem_id="main"), gr.Tabs(elem_id="tabs") as tabs:
-                with gr.Tab("Conversation", id=TALK) as first, gr.Row(equal_height=False):
+                with gr.Tab("Conversation", id=TALK) as tab, gr.Row(equal_height=False):
+                    shown.append(tab)
                     with gr.Column(scale=5, min_width=320, elem_id="talk"):
                         talk.view(here)
                     with gr.Column(scale=3, min_width=280, elem_id="trace"):
                         inside.beside(here)
-                with gr.Tab("Inside a turn", id=INSIDE) as second:
+                with gr.Tab("Inside a turn", id=INSIDE) as tab:
+                    shown.append(tab)
                     inside.view(here)
-                with gr.Tab("What if", id=WHAT_IF) as third:
-                    what_if.view(here)
-                with gr.Tab("Memory", id=MEMORY) as fourth:
-                    memory.view(here)
+                for id, name, view in others:
+                    with gr.Tab(name, id=id) as tab:
+                        shown.append(tab)
+                        view.view(here)
         talk.wire(here)
         inside.wire(here, tabs)
-        what_if.wire(here)
-        memory.wire(here)
-        for tab in (first, second, third, fourth):
+        for _, _, view in others:
+            view.wire(here)
+        for tab in shown:
             tab.select(lambda id=tab.id: id, None, here.tab, **QUIET)
         tick = gr.Timer(TICK)
         for happens in (tick.tick, blocks.load):
