@@ -214,8 +214,8 @@ def test_one_question_is_compared_five_ways(served, tab, monkeypatch):
     page.get_by_role("tab", name="Compare").click()
     page.locator("#question textarea").fill("What is my dog called?")
     page.locator("#compare").click()
-    expect(page.locator("#cards .card footer")).to_have_count(5)
-    expect(page.locator("#cards .card.own footer")).to_contain_text("of them memory")
+    expect(page.locator("#cards .card .cost")).to_have_count(5)
+    expect(page.locator("#cards .card.own .cost")).to_contain_text("of them memory")
     assert served.space.sessions() == []
 
 
