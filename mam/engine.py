@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mam import base as bases
 from mam.base import Base
+from mam.fairlock import FairLock
 from mam.integrator import Integrator
 from mam.model import MemoryModel
 
@@ -27,7 +28,7 @@ class Engine:
     base: Base
     memory: MemoryModel
     integrator: Integrator
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    lock: FairLock = field(default_factory=FairLock)
 
     def about(self) -> dict[str, str]:
         """What is loaded, for people."""

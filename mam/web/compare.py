@@ -68,7 +68,7 @@ def cards(answers: Sequence[Answer], running: str | None) -> str:
         figures = f"{answer.context:,} tokens of context{of_memory} · {answer.seconds:.1f} s"
         return (
             f'<article class="card{own}">{head}<p class="reply">{escape(answer.reply)}</p>'
-            f"<div class="cost">{track}<small>{figures}</small></div></article>"
+            f'<div class="cost">{track}<small>{figures}</small></div></article>'
         )
 
     return f'<div class="cards" aria-live="polite">{"".join(map(card, WAYS))}</div>'
