@@ -23,9 +23,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--store", metavar="URL", help="a PostgreSQL server: postgresql+psycopg://USER@HOST/DATABASE")
     parser.add_argument("--capacity", type=int, metavar="N", help="from now on remember at most N at once (0: all)")
     parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen; with --auth also for others")
+    parser.add_argument("--auth", metavar="FILE", help="who may log in: see python -m mam account --help")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     options = parser.parse_args(arguments)
 
+    from mam.accounts import Accounts
     from mam.cli import Bars
     from mam.web.desk import Desk
     from mam.web.serve import serve
@@ -37,7 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
         )  # fmt: skip
 
     try:
-        serve(Desk(open_space, options.user, options.base), options.port, browser=not options.no_browser)
+        accounts = Accounts(options.auth) if options.auth else None
+        desk = Desk(open_space, options.user, options.base)
+        serve(desk, options.port, not options.no_browser, options.host, accounts)
     except MamError as error:
         print(error, file=sys.stderr)
         return 2

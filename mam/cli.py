@@ -32,6 +32,7 @@ ELSEWHERE = {  # name: (module with add_arguments(parser) and run(options), what
     "train": ("mam.train.cli", "train the memory model"),
     "attach": ("mam.train.attach", "train its integrator for another base"),
     "bench": ("mam.bench.cli", "measure it"),
+    "account": ("mam.accounts", "add somebody who may log in to the page, or change a password"),
 }
 HELP = """\
 /slots            what is remembered

@@ -30,6 +30,7 @@ class Desk:
     open: Callable[[str], Space]
     user: str = "local"  # who it is when nobody has logged in
     base: str = ""  # named while it is loading
+    login: bool = False  # whether everybody has to log in
     failure: str = ""  # why the networks could not be loaded
     _spaces: dict[str, Space] = field(default_factory=dict)
     _temporary: dict[tuple[str, str], Chat] = field(default_factory=dict)  # these are nowhere else
@@ -55,7 +56,10 @@ class Desk:
             return self._spaces[user]
 
     def user_of(self, request: gr.Request) -> str:
-        return getattr(request, "username", None) or self.user
+        name = getattr(request, "username", None)
+        if self.login and not name:
+            raise MamError("Please log in first.")
+        return name or self.user
 
     def space(self, request: gr.Request) -> Space:
         """The space of whoever asks. Raises MamError while the networks are loading or when they could not be."""

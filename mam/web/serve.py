@@ -1,23 +1,40 @@
-"""Starts the page's server on this machine and keeps it running until it is interrupted."""
+"""Starts the page's server and keeps it running until it is interrupted."""
 
 from __future__ import annotations
 
 import gradio as gr
 
+from mam.accounts import Accounts
 from mam.errors import InputError
 from mam.web.desk import Desk
 from mam.web.here import ASSETS
 from mam.web.page import page
 from mam.web.theme import theme
 
+HERE = "127.0.0.1"
+WHO = "Everybody has a memory of their own, which nobody else can see."
 
-def launch(desk: Desk, port: int | None, browser: bool = False, quiet: bool = False) -> gr.Blocks:
-    """Start serving and return at once; the networks load in the background."""
+
+def launch(
+    desk: Desk,
+    port: int | None,
+    browser: bool = False,
+    quiet: bool = False,
+    host: str = HERE,
+    accounts: Accounts | None = None,
+) -> gr.Blocks:
+    """Start serving and return at once; the networks load in the background.
+
+    With `accounts`, everybody logs in and has a space of their own; only then may `host` be reached from elsewhere.
+    """
+    if host not in (HERE, "localhost", "::1") and accounts is None:
+        raise InputError("Other machines could read and change this memory: say with --auth FILE who may log in.")
+    desk.login = accounts is not None
     blocks = page(desk).queue(default_concurrency_limit=16)
     desk.load()
     try:
         blocks.launch(
-            server_name="127.0.0.1",
+            server_name=host,
             server_port=port,
             inbrowser=browser,
             prevent_thread_lock=True,
@@ -25,6 +42,8 @@ def launch(desk: Desk, port: int | None, browser: bool = False, quiet: bool = Fa
             share=False,
             quiet=quiet,
             footer_links=[],
+            auth=accounts.check if accounts else None,
+            auth_message=WHO if accounts else None,
             theme=theme(),
             css_paths=[ASSETS / "style.css"],
         )
@@ -33,7 +52,7 @@ def launch(desk: Desk, port: int | None, browser: bool = False, quiet: bool = Fa
     return blocks
 
 
-def serve(desk: Desk, port: int, browser: bool) -> None:
-    blocks = launch(desk, port, browser, quiet=True)
+def serve(desk: Desk, port: int, browser: bool, host: str = HERE, accounts: Accounts | None = None) -> None:
+    blocks = launch(desk, port, browser, quiet=True, host=host, accounts=accounts)
     print(f"mam is at {blocks.local_url} (stop it with Ctrl-C)", flush=True)
     blocks.block_thread()
