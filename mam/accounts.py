@@ -73,8 +73,8 @@ def set_password(file: str | os.PathLike, name: str, password: str) -> None:
     """Add an account or change its password; the file is replaced as a whole and readable by its owner alone."""
     file, name = Path(file), name.strip()
     file_name(name)
-    if not name.isprintable():
-        raise InputError("A user name has printable characters only.")
+    if not name.isprintable() or "(guided tour)" in name:
+        raise InputError("A user name has printable characters only, and is none of a guided tour.")
     if not SHORTEST <= len(password) <= LONGEST:
         raise InputError(f"A password has {SHORTEST} to {LONGEST} characters.")
     held: dict[str, str] = {}

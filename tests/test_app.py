@@ -219,6 +219,31 @@ def test_one_question_is_compared_five_ways(served, tab, monkeypatch):
     assert served.space.sessions() == []
 
 
+def test_the_guided_tour_leaves_the_own_memory_alone(served, tab):
+    served.space.add(DOG)
+    page = tab()
+    page.locator("#tour-start").click()
+    expect(page.locator("#tour-words")).to_contain_text("1 of 8", timeout=60_000)
+    expect(page.locator("#sessions li")).to_have_count(4)
+    expect(page.locator("#text textarea")).to_have_value(re.compile("bicycle"))
+    page.locator("#send").click()
+    expect(page.locator("#stop")).to_be_hidden()
+    expect(page.locator("#last .written")).to_contain_text("dark green")
+    page.locator("#tour-next").click()
+    expect(page.locator("#said .exchange")).to_have_count(0)
+    page.locator("#tour-next").click()
+    expect(page.get_by_role("tab", name="Inside a turn")).to_have_attribute("aria-selected", "true")
+    page.locator("#tour-reset").click()
+    expect(page.locator("#tour-words")).to_contain_text("1 of 8", timeout=60_000)
+    expect(page.locator("#sessions li")).to_have_count(4)
+    page.locator("#tour-leave").click()
+    expect(page.locator("#tour")).to_be_hidden()
+    expect(page.locator("#sessions li")).to_have_count(0)
+    open_memory(page)
+    expect(page.locator("#slots .text")).to_have_text(DOG)
+    assert served.space.sessions() == [] and [slot.text for slot in served.space.slots(None)] == [DOG]
+
+
 def test_edit_delete_restore_act_at_once_and_in_every_tab(served, tab):
     slot = served.space.add(DOG)
     here, there = tab(), tab()

@@ -22,6 +22,8 @@ from mam.values import Turn
 
 log = logging.getLogger(__name__)
 
+DEMO = " (guided tour)"  # behind a user's name: whose demo space it is
+
 
 @dataclass
 class Desk:
@@ -33,6 +35,7 @@ class Desk:
     login: bool = False  # whether everybody has to log in
     failure: str = ""  # why the networks could not be loaded
     _spaces: dict[str, Space] = field(default_factory=dict)
+    _touring: set[tuple[str, str]] = field(default_factory=set)  # (user, tab): these see a demo space
     _temporary: dict[tuple[str, str], Chat] = field(default_factory=dict)  # these are nowhere else
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -67,7 +70,16 @@ class Desk:
             raise MamError(self.failure)
         if self.user not in self._spaces:
             raise MamError("The language model is still loading; try again in a moment.")
-        return self._space_of(self.user_of(request))
+        user = self.user_of(request)
+        return self._space_of(f"{user}{DEMO}" if self.touring(request) else user)
+
+    def touring(self, request: gr.Request) -> bool:
+        """Whether this tab is on the guided tour."""
+        return (self.user_of(request), request.session_hash) in self._touring
+
+    def tour(self, request: gr.Request, on: bool) -> None:
+        """From now on this tab sees the demo space of its user, or their own again."""
+        (self._touring.add if on else self._touring.discard)((self.user_of(request), request.session_hash))
 
     # -- conversations, also those that are nowhere but here ------------------------------------------------------
 

@@ -13,6 +13,7 @@ from mam.web.here import COMPARE, INSIDE, MEMORY, QUIET, TALK, WHAT_IF, Here
 from mam.web.inside import Inside
 from mam.web.memory import Memory
 from mam.web.talk import Talk
+from mam.web.tour import Tour
 from mam.web.whatif import WhatIf
 
 TICK = 2.0  # seconds after which a change made elsewhere is seen
@@ -20,10 +21,10 @@ IS_DARK = "() => document.body.classList.contains('dark')"
 
 
 def page(desk: Desk) -> gr.Blocks:
-    talk, inside = Talk(desk), Inside(desk)
+    talk, inside, compare, tour = Talk(desk), Inside(desk), Compare(desk), Tour(desk)
     others = (  # tabs that stand by themselves
         (WHAT_IF, "What if", WhatIf(desk)),
-        (COMPARE, "Compare", Compare(desk)),
+        (COMPARE, "Compare", compare),
         (MEMORY, "Memory", Memory(desk)),
     )
     with gr.Blocks(title="mam", analytics_enabled=False, fill_width=True) as blocks:
@@ -31,6 +32,8 @@ def page(desk: Desk) -> gr.Blocks:
         with gr.Row(elem_id="top"):
             gr.HTML('<h1>mam</h1><p class="tagline">a memory beside a frozen language model</p>', elem_id="name")
             loaded = gr.HTML(status(None, f"Loading {desk.base} …"), elem_id="status")
+            tour.button()
+        tour.view(here)
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(scale=2, min_width=200, elem_id="left"):
                 talk.sidebar(here)
@@ -52,12 +55,14 @@ def page(desk: Desk) -> gr.Blocks:
         inside.wire(here, tabs)
         for _, _, view in others:
             view.wire(here)
+        tour.wire(here, tabs, talk, compare)
         for tab in shown:
             tab.select(lambda id=tab.id: id, None, here.tab, **QUIET)
         tick = gr.Timer(TICK)
         for happens in (tick.tick, blocks.load):
             happens(_seeing(desk), here.version, [loaded, here.version], **QUIET)
         blocks.load(None, None, here.dark, js=IS_DARK, **QUIET)
+        blocks.unload(tour.gone)
     return blocks
 
 
