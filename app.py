@@ -33,15 +33,15 @@ def main(arguments: list[str] | None = None) -> int:
     from mam.web.desk import Desk
     from mam.web.serve import serve
 
-    def open_space(user: str):
+    def open_space(user: str, memory=None):
         return mam.open(
-            options.path, options.base, user, options.device, options.memory,
+            options.path, options.base, user, options.device, memory or options.memory,
             store=options.store, capacity=options.capacity, progress=Bars(),
         )  # fmt: skip
 
     try:
         accounts = Accounts(options.auth) if options.auth else None
-        desk = Desk(open_space, options.user, options.base)
+        desk = Desk(open_space, options.user, options.base, folder=options.path)
         serve(desk, options.port, not options.no_browser, options.host, accounts)
     except MamError as error:
         print(error, file=sys.stderr)

@@ -47,10 +47,21 @@ _loading = threading.Lock()
 
 def engine(base: str = "smollm2-135m", device: str = "auto", memory: str | os.PathLike | None = None) -> Engine:
     """Load base and memory model, once per process. Raises WeightsError (also when none was trained for the base)."""
-    name = (str(base), device, str(Path(memory).resolve()) if memory else "")
+    name = (str(base), device, _place(memory))
     with _loading:
         if name not in _loaded:
             frozen = bases.load(str(base), device)
             model = MemoryModel.load(memory, device=frozen.device)
             _loaded[name] = Engine(frozen, model, model.attach(frozen))
         return _loaded[name]
+
+
+def forget(memory: str | os.PathLike | None) -> None:
+    """Drop the engines with this memory model; spaces that use one keep it until they are gone."""
+    with _loading:
+        for name in [name for name in _loaded if name[2] == _place(memory)]:
+            del _loaded[name]
+
+
+def _place(memory: str | os.PathLike | None) -> str:
+    return str(Path(memory).resolve()) if memory else ""

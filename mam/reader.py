@@ -5,15 +5,17 @@ It looks twice. The first look scores every active slot, exactly, by a sum of pa
     score = meaning · cos(query, key) + words · overlap + recency · age + speaker · same      (trained weights)
 
 The second look (`reranker`) reads message and slot together for the best k and corrects that to the log-odds that the
-slot helps to answer, where somebody is named with the slot that says who is meant in mind; null, "nothing here helps",
-has log-odds 0:
+slot helps to answer, where somebody is named with the slot that says who is meant in mind:
 
-    weights of the best k and of null = softmax                                               (Σ w + w_null = 1)
+    w_null = 1 / (1 + Σ exp odds),    w of the best k = (1 - w_null) · σ(odds)² / Σ σ(odds)²      (Σ w + w_null = 1)
+
+Slots that surely help share alike, however sure each is: the items of a list are wanted together. A softmax would give
+nearly all to the surest one.
 
 A message that neither asks for something only a memory could hold (`asked`, trained too) nor is near any slot gets no
-second look; then the first look's scores and its own trained null stand. Weights and `asked` decide the turn: read; or,
-when nothing helps, abstain (asked) or leave the base alone (not asked). Does not know what the integrator does with
-the weights.
+second look; then the weights are the softmax of the first look's scores and its own trained null. Weights and `asked`
+decide the turn: read; or, when nothing helps, abstain (asked) or leave the base alone (not asked). Does not know what
+the integrator does with the weights.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class Thresholds:
     read: float = 0.5  # read when 1 - w_null is at least this
     asked: float = 0.5  # at least this: the message asks for something that only a memory could hold
     glance: float = 0.05  # `asked` or the first look's 1 - w_null at least this: worth a second look
-    given: float = 0.01  # lighter reads are runners-up: weighed, shown, not handed to the base
+    given: float = 0.02  # lighter reads are runners-up: weighed, shown, not handed to the base
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,9 @@ class Reader(nn.Module):
             first = (odds[:-1] - odds[-1]).tolist()
             (judged,) = second_look([Found(query, [slot.text for slot in slots[:k]], first)])
             odds = torch.cat([torch.from_numpy(judged.odds), torch.zeros(1)])
-        weights = odds.softmax(-1).tolist()
-        null_weight = weights.pop()
+        *weights, null_weight = odds.softmax(-1).tolist()
+        if looked:
+            weights = ((1 - null_weight) * (2 * F.logsigmoid(odds[:-1])).softmax(-1)).tolist()
         decision = READ if 1 - null_weight >= limits.read else ABSTAINS if asked >= limits.asked else ALONE
         weights += [0.0] * (len(slots) - len(weights))
         reads = []

@@ -78,7 +78,7 @@ def engine(tiny_folder):
 
 
 def test_a_request_without_a_login_gets_no_memory(tmp_path, engine):
-    desk = Desk(lambda user: Space(Store(tmp_path, user), engine), login=True)
+    desk = Desk(lambda user, memory: Space(Store(tmp_path, user), engine), login=True)
     desk._load()
     with pytest.raises(MamError, match="log in"):
         desk.space(SimpleNamespace(username=None, session_hash="x"))
@@ -88,7 +88,7 @@ def test_the_page_asks_for_a_login(tmp_path, engine):
     import httpx
 
     set_password(tmp_path / "accounts", "ann", WORD)
-    desk = Desk(lambda user: Space(Store(tmp_path / "data", user), engine))
+    desk = Desk(lambda user, memory: Space(Store(tmp_path / "data", user), engine))
     blocks = launch(desk, None, quiet=True, accounts=Accounts(tmp_path / "accounts"))
     try:
         with httpx.Client(base_url=blocks.local_url, trust_env=False) as client:
@@ -101,7 +101,7 @@ def test_the_page_asks_for_a_login(tmp_path, engine):
 
 
 def test_twenty_people_chat_at_once_and_everybody_gets_their_own(tmp_path, engine):
-    desk = Desk(lambda user: Space(Store(tmp_path, user), engine), login=True, user="teacher")
+    desk = Desk(lambda user, memory: Space(Store(tmp_path, user), engine), login=True, user="teacher")
     desk._load()
     chats, failed = Talk(desk), []
 

@@ -45,7 +45,7 @@ def engine(tiny_folder):
 @pytest.fixture
 def served(tmp_path, engine):
     """A running page; `served.space` is the same memory from outside, as another program has it."""
-    desk = Desk(lambda user: Space(Store(tmp_path / "data", user), engine), "ann", "tiny-base")
+    desk = Desk(lambda user, memory: Space(Store(tmp_path / "data", user), engine), "ann", "tiny-base")
     blocks = launch(desk, None, quiet=True)
     space = Space(Store(tmp_path / "data", "ann"), engine)
     yield SimpleNamespace(url=blocks.local_url, space=space, desk=desk)
@@ -366,7 +366,7 @@ def test_the_page_follows_the_system_theme(served, browser, scheme):
 def test_the_page_opens_while_the_networks_load_and_says_when_they_cannot(tmp_path, engine, browser):
     ready, broken = threading.Event(), []
 
-    def slowly(user):
+    def slowly(user, memory):
         ready.wait(30)
         if broken:
             raise WeightsError("The weights are missing; install mam again.")
@@ -390,7 +390,7 @@ def test_the_page_opens_while_the_networks_load_and_says_when_they_cannot(tmp_pa
 
 
 def test_users_only_reach_what_is_theirs(tmp_path, engine):
-    desk = Desk(lambda user: Space(Store(tmp_path, user), engine), "ann")
+    desk = Desk(lambda user, memory: Space(Store(tmp_path, user), engine), "ann")
     desk._load()
     ann, bob = (SimpleNamespace(username=name, session_hash="same") for name in ("ann", "bob"))
     slot = desk.space(ann).add(DOG)
@@ -448,9 +448,9 @@ def test_views_escape_whatever_they_show():
 
 
 def test_app_explains_a_taken_port_and_help_is_quick(tmp_path, engine):
-    blocks = launch(Desk(lambda user: Space(Store(tmp_path, user), engine), "ann"), None, quiet=True)
+    blocks = launch(Desk(lambda user, memory: Space(Store(tmp_path, user), engine), "ann"), None, quiet=True)
     with pytest.raises(InputError, match="is taken"):
-        launch(Desk(lambda user: Space(Store(tmp_path, user), engine), "ann"), blocks.server_port, quiet=True)
+        launch(Desk(lambda user, memory: Space(Store(tmp_path, user), engine), "ann"), blocks.server_port, quiet=True)
     blocks.close()
     app = Path(__file__).parent.parent / "app.py"
     done = subprocess.run([sys.executable, app, "--help"], capture_output=True, text=True)

@@ -13,7 +13,7 @@ import torch
 from fakes import RuleMemory, rule_engine
 
 from mam import lives as generator
-from mam.bench import baselines, cli, common, edit, gate, latency, noharm, prompts, recall, scoring, store
+from mam.bench import baselines, cli, common, edit, gate, latency, noharm, prompts, readme, recall, scoring, store
 from mam.errors import InputError
 from mam.reader import Reading
 from mam.values import Read
@@ -279,3 +279,20 @@ def test_latency_measures_every_condition(world):
     } <= results["conditions"].keys()
     assert results["decode_ratio"] > 0 and results["loop_vs_generate"] > 0
     assert results["ttft_ratio_10000"] is None  # a limited run holds no 10,000 slots, and says nothing about them
+
+
+def test_the_readme_says_what_was_measured():
+    text = (readme.ROOT / "README.md").read_text("utf-8")
+    assert text.count(readme.BEGIN) == text.count(readme.END) == 1
+    assert readme.filled(text) == text, "run python -m mam.bench.readme"
+    for file in readme.RESULTS.glob("*.json"):
+        content = json.loads(file.read_text("utf-8"))
+        assert content["name"] == file.stem and not content["settings"]["limited"]
+        assert content["settings"]["lives"] >= 200
+
+
+def test_tables_are_made_from_the_files(tmp_path):
+    (tmp_path / "gate.json").write_text(json.dumps({"results": {"f1": 0.9641, "locomo_auc": None}}))
+    table = readme.tables(tmp_path)
+    assert "| `gate` | write gate, F1 of what is kept | 0.964 | ≥ 0.92 |" in table and "recall" not in table
+    assert readme.tables(tmp_path / "none") == ""

@@ -183,6 +183,12 @@ def test_several_slots_can_be_right_at_once():
     assert reading.reads[0].weight == pytest.approx(reading.reads[1].weight)
 
 
+def test_sure_and_surer_share_alike():
+    index, _ = filled([f"fact {i}" for i in range(30)])
+    first, second, third, *_ = (r.weight for r in read(index, [3, 6, 0, -5, -5, -5, -5, -5]).reads)
+    assert 0.4 < second < first < 0.6 and third < first / 3
+
+
 def test_nothing_that_helps_is_read():
     index, _ = filled([f"fact {i}" for i in range(30)])
     reading = read(index, [-5] * 8)

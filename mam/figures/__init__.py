@@ -3,7 +3,8 @@
 Nothing here reads a store or a network.
 """
 
+from mam.figures.training import learning
 from mam.figures.turn import heat_map, score_parts, stages
 from mam.figures.whatif import next_tokens
 
-__all__ = ["heat_map", "next_tokens", "score_parts", "stages"]
+__all__ = ["heat_map", "learning", "next_tokens", "score_parts", "stages"]

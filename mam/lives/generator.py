@@ -9,7 +9,7 @@ process. The module knows nothing of candidates, slots or models: it says what w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -251,7 +251,6 @@ def _question(random: Random, split: str, group: list[Item]) -> Question:
     values, stale = _parts(item.value), ()
     form = "date" if item.kind.when else "single"
     if item.kind.many:
-        group = sorted(group, key=lambda told: told.value.casefold())  # an order that a reply can know
         form, evidence = "list", tuple(told.index for told in group)
         values = tuple(part for told in group for part in _parts(told.value))
     elif item.old:
@@ -317,9 +316,12 @@ def _ask(random: Random, split: str, item: Item) -> str:
 
 
 def _answer(items: list[Item]) -> str:
-    values = [_yours(item.value) for item in items]
-    listed = values[0] if len(values) == 1 else f"{', '.join(values[:-1])} and {values[-1]}"
-    return filled(items[0].kind.answer, v=listed, who=items[0].subject)
+    return filled(items[0].kind.answer, v=listed([_yours(item.value) for item in items]), who=items[0].subject)
+
+
+def listed(values: Sequence[str]) -> str:
+    """Things as a sentence lists them: "a", "a and b", "a, b and c"."""
+    return values[0] if len(values) == 1 else f"{', '.join(values[:-1])} and {values[-1]}"
 
 
 def _yours(value: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,12 +25,13 @@ from mam.train.tune import calibrate, tune_gate, tune_reading, tune_relation
 SEED = 0
 PARTS = {
     "memory": Schedule(steps=400, every=50, minutes=20),
-    "reranker": Schedule(steps=1500, every=250, patience=5, minutes=25),
+    "reranker": Schedule(steps=3000, every=300, patience=5, minutes=45),
     "relation": Schedule(steps=600, every=150, minutes=8),
-    "integrator": Schedule(steps=420, every=70, minutes=30),
+    "integrator": Schedule(steps=480, every=80, minutes=40),
 }
 SMOKE = {name: Schedule(steps=2, every=2) for name in PARTS}
 VALIDATION = 48  # lives
+TRIALS = 3  # of the integrator's validation, for each of these
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser, attach: bool = False) -> None
     add("--data", metavar="DIR", help="folder with the public data sets (see README); without it, lives only")
     add("--out", metavar="DIR", default=str(SHIPPED), help="folder of the memory model (default: the shipped one's)")
     add("--run", metavar="DIR", default=run, help="checkpoints and loss curves; naming the same folder resumes")
-    add("--steps", type=int, metavar="N", help="steps of the integrator")
+    add("--steps", type=int, metavar="N", help="steps of each part that is trained")
+    add("--validation", type=int, default=VALIDATION, metavar="N", help="lives to validate on")
     add("--smoke", action="store_true", help="a few steps of everything: does it run?")
     if not attach:
         add("--parts", default=",".join(PARTS), help="which parts to train; the others are taken from --out")
@@ -68,20 +69,22 @@ def run(args: argparse.Namespace, attach: bool = False) -> int:
     if unknown := set(parts) - set(PARTS):
         raise InputError(f"There is no part {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}.")
     schedules = dict(SMOKE if args.smoke else PARTS)
+    for name in ("steps", "validation"):
+        if (number := getattr(args, name)) is not None and number < 1:
+            raise InputError(f"--{name} is {number}; it must be at least 1.")
     if args.steps is not None:
-        if args.steps < 1:
-            raise InputError(f"--steps is {args.steps}; it must be at least 1.")
-        schedules["integrator"] = replace(schedules["integrator"], steps=args.steps)
-    data = Path(args.data) if args.data else None
-    job = Job(parts, schedules, args.base, devices.pick(args.device), data, Path(args.run), Path(args.out))
-    figures = train_all(replace(job, validation=3) if args.smoke else job)
+        few = max(1, args.steps // 4)
+        schedules = {name: replace(s, steps=args.steps, every=min(s.every, few)) for name, s in schedules.items()}
+    data, lives = Path(args.data) if args.data else None, 3 if args.smoke else args.validation
+    job = Job(parts, schedules, args.base, devices.pick(args.device), data, Path(args.run), Path(args.out), lives)
+    figures = train_all(job)
     print(json.dumps(figures, indent=2))
     return 0
 
 
 def train_all(job: Job) -> dict[str, dict[str, float]]:
     """Train the parts in order, saving after each; returns the figures of each part's best validation."""
-    began, figures = time.time(), {}
+    figures = {}
     torch.manual_seed(SEED)
     material, held_out = Material.load(job.data, "train"), Material.load(job.data, "val")
     if "memory" in job.parts:
@@ -106,10 +109,10 @@ def train_all(job: Job) -> dict[str, dict[str, float]]:
     if "integrator" in job.parts:
         model, base = MemoryModel.load(job.out, job.device), bases.load(job.base, str(job.device))
         module = Integrator(base, IntegratorConfig(base=base.fingerprint))
-        part = integrator.part(model, module, material.passages, held_out.passages)
+        part = integrator.part(model, module, material.passages, held_out.passages, TRIALS * job.validation)
         figures["integrator"] = train(part, job.schedules["integrator"], job.run)
         model.save_attachment(module, Path(base.id).stem, job.out)
-    write_card(job.out, _record(job, figures, time.time() - began))
+    write_card(job.out, _record(job, figures))
     return figures
 
 
@@ -119,13 +122,13 @@ def _keep(job: Job, model: MemoryModel, part: str, tuned: dict) -> None:
     model.save(job.out, [part])
 
 
-def _record(job: Job, figures: dict[str, dict[str, float]], seconds: float) -> dict:
+def _record(job: Job, figures: dict[str, dict[str, float]]) -> dict:
     """What the model card says of this run."""
     where = f"{platform.machine()}, {torch.get_num_threads()} threads, {job.device}, torch {torch.__version__}"
     return {
         "parts": job.parts,
         "date": datetime.now(UTC).date().isoformat(),
-        "seconds": round(seconds),
+        "seconds": round(sum(found["seconds"] for found in figures.values())),  # interruptions apart
         "schedules": {name: asdict(job.schedules[name]) for name in job.parts},
         "validation": figures,
         "data": ["lives", *(["SQuADShifts", "QAMR", "FairytaleQA", "Synthetic-Persona-Chat"] if job.data else [])],

@@ -28,6 +28,7 @@ from mam.lives import (
 from mam.lives.plan import NAME
 from mam.values import ASSISTANT, USER, Candidate, Slot
 
+LED = 0.15  # share of training questions with something else said first
 RECALL = "recall"  # the kind of sentence that asks for what was told: it does ask something of the memory
 REVOICED, OTHERS = 0.15, 0.10  # shares of a user's facts put into the assistant's mouth, and into somebody else's
 NOW = datetime(2027, 3, 1, tzinfo=UTC)
@@ -92,9 +93,11 @@ def scene(seed: int, split: str = "train") -> Scene:
     for c in random.sample(junk, min(len(junk), random.choice((0, 0, 1, 3)))):
         slots.append(slot(len(slots), c.text, one.facts[0].told))
     names = {one.facts[i].subject: row for i, row in rows.items() if one.facts[i].kind == NAME}
+    # Other splits have lead-ins of their own; two dozen in training are too few to teach that they do not matter.
+    led = LED if split == "train" and junk else 0.0
     asked = [
         Asked(
-            q.text,
+            f"{random.choice(junk).said} {q.text}" if random.random() < led else q.text,
             tuple(rows[i] for i in q.evidence),
             q.answer,
             q.values,

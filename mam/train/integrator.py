@@ -3,7 +3,7 @@
 The reader is trained already and weighs the slots as it does in use, so the integrator learns with the weights it
 will get. It gets no lessons in abstaining: whether a slot answers is for the reader to judge, a small base that is
 asked to judge as well learns to abstain from what it does not understand. Loss: mean cross-entropy of the reply's
-tokens, nats.
+tokens, those of the value asked for threefold, nats.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mam.index import SlotIndex
 from mam.integrator import Integrator, render
+from mam.lives.generator import listed
 from mam.model import MemoryModel
 from mam.train.batch import Example, answer_logits
 from mam.train.data import Asked, Passage, Scene, passage_scene, scene
@@ -28,8 +29,10 @@ from mam.train.loop import Part
 LIVES, PASSAGES = 8, 3  # examples of a step
 REUSED = 4  # questions asked of a scene before the next one is made
 K = 8
+SEVERAL = 0.2  # share of questions about a life that are drawn from those with several slots
+VALUE = 3.0  # weight of a token of the value asked for in the loss
+CHUNK = 4  # examples of similar length that go through the base together
 HISTORY = 0.3  # share of examples with an exchange of small talk before the question
-LIGHTEST = 0.01  # as Thresholds.given
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,12 @@ class Examples:
 
     def _from(self, random: Random, s: Scene, index: SlotIndex, hidden: np.ndarray) -> Trial:
         """One question of the scene that something answers, weighed by the reader."""
-        i = random.choice([j for j, a in enumerate(s.asked) if a.rows])
+        answered = [j for j, a in enumerate(s.asked) if a.rows]
+        several = [j for j in answered if len(s.asked[j].rows) > 1]
+        i = random.choice(several if several and random.random() < SEVERAL else answered)
         reading = self.memory.read(s.asked[i].text, hidden[i], index, K, s.now)
-        weights = {int(r.slot.id): r.weight for r in reading.reads if r.weight >= LIGHTEST}
+        lightest = self.memory.settings.reading.given
+        weights = {int(r.slot.id): r.weight for r in reading.reads if r.weight >= lightest}
         for row in s.asked[i].rows:  # a slot that the reader missed cannot teach the integrator to use it
             if row not in weights:
                 weights[row] = random.uniform(0.1, 0.6)
@@ -101,7 +107,7 @@ class Examples:
                 {"role": "user", "content": random.choice(talk)},
                 {"role": "assistant", "content": random.choice(said)},
             ] + messages
-        ids, marked = self._answer(asked.answer, asked.values)
+        ids, marked = self._answer(_heaviest_first(asked, weights), asked.values)
         slots = tuple(render(s.slots[row]) for row in rows)
         logs = tuple(float(torch.log(torch.tensor(weights[row]))) for row in rows)
         return Trial(
@@ -144,9 +150,27 @@ def part(
     )
 
 
+def _heaviest_first(asked: Asked, weights: dict[int, float]) -> str:
+    """The answer; the items of a list in the order of their weights, the only order that a base can know."""
+    if asked.type != "list" or len(asked.values) != len(asked.rows):
+        return asked.answer
+    items = zip(asked.values, asked.rows, strict=True)
+    ordered = [value for value, row in sorted(items, key=lambda item: -weights[item[1]])]
+    return asked.answer.replace(listed(asked.values), listed(ordered))
+
+
 def _loss(integrator: Integrator, batch: Sequence[Trial]) -> Tensor:
-    logits, targets = answer_logits(integrator, [t.example for t in batch])
-    return F.cross_entropy(logits, targets)
+    """Weighted mean over the reply tokens of the batch, nats, scalar."""
+    ordered = sorted(batch, key=lambda t: (t.type == "passage", len(t.example.prompt)))  # so that little is padding
+    chunks = [[t.example for t in ordered[i : i + CHUNK]] for i in range(0, len(ordered), CHUNK)]
+    logits, targets = zip(*(answer_logits(integrator, chunk) for chunk in chunks), strict=True)
+    return _entropy(torch.cat(logits), torch.cat(targets), ordered)
+
+
+def _entropy(logits: Tensor, targets: Tensor, trials: Sequence[Trial]) -> Tensor:
+    """Cross-entropy in which tokens of a value count more: what is said matters, and how it is said hardly."""
+    weights = torch.tensor([VALUE if m else 1.0 for t in trials for m in t.marked], device=logits.device)
+    return (F.cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
 
 
 @torch.no_grad()
@@ -158,7 +182,7 @@ def validate(integrator: Integrator, trials: Sequence[Trial], size: int = 16) ->
         batch = ordered[start : start + size]
         logits, targets = answer_logits(integrator, [t.example for t in batch])
         right = (logits.argmax(-1) == targets).split([len(t.marked) for t in batch])
-        losses.append(float(F.cross_entropy(logits, targets)) * len(batch))
+        losses.append(float(_entropy(logits, targets, batch)) * len(batch))
         for trial, ok in zip(batch, right, strict=True):
             said = all(o for o, m in zip(ok.tolist(), trial.marked, strict=True) if m)
             (passages if trial.type == "passage" else lives).append(said)

@@ -13,7 +13,8 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tqdm import tqdm
 
 from mam.model import trained
 
+STOP = "stop"  # a file of this name in the run's folder: validate and end after this step
 
 @dataclass
 class Part:
@@ -50,6 +52,7 @@ class Schedule:
 def train(part: Part, schedule: Schedule, folder: Path) -> dict[str, float]:
     """Train `part`, leave its best weights in it, and return the figures of its best validation."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / STOP).unlink(missing_ok=True)
     optimiser = torch.optim.AdamW(part.groups, weight_decay=0.01)
     rates = [group["lr"] for group in optimiser.param_groups]
     state = _resume(part, optimiser, folder)
@@ -63,11 +66,12 @@ def train(part: Part, schedule: Schedule, folder: Path) -> dict[str, float]:
         dynamic_ncols=True,
     )
     part.module.train()
+    batches = _batches(part, state["step"])
     while state["step"] < schedule.steps and not state["done"]:
         step = state["step"]
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * _rate(step, schedule)
-        losses = part.losses(part.batch(step))
+        losses = part.losses(next(batches))
         total = sum(losses.values())
         optimiser.zero_grad(set_to_none=True)
         total.backward()
@@ -78,7 +82,7 @@ def train(part: Part, schedule: Schedule, folder: Path) -> dict[str, float]:
         _log(folder, part.name, state["step"], "train", figures)
         bar.update()
         bar.set_postfix({name: f"{value:.3f}" for name, value in figures.items()})
-        late = time.monotonic() - began > 60 * schedule.minutes
+        late = time.monotonic() - began > 60 * schedule.minutes or (folder / STOP).exists()
         if state["step"] % schedule.every == 0 or state["step"] == schedule.steps or late:
             found = _validate(part)
             _log(folder, part.name, state["step"], "val", found)
@@ -92,9 +96,20 @@ def train(part: Part, schedule: Schedule, folder: Path) -> dict[str, float]:
             state["seconds"] = time.monotonic() - began
             _checkpoint(part, optimiser, state, folder)
     bar.close()
+    batches.close()
     part.module.load_state_dict(load_file(best_file), strict=False)
     part.module.eval()
     return state["best"] | {"seconds": state["seconds"]}
+
+
+def _batches(part: Part, step: int) -> Iterator[Any]:
+    """The batches from `step` on; while one is learned from, the next is made."""
+    with ThreadPoolExecutor(1) as ahead:
+        following = ahead.submit(part.batch, step)
+        while True:
+            batch, step = following.result(), step + 1
+            following = ahead.submit(part.batch, step)
+            yield batch
 
 
 def _rate(step: int, schedule: Schedule) -> float:

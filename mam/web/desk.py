@@ -12,10 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
 from inspect import isgeneratorfunction
+from pathlib import Path
 
 import gradio as gr
 
 from mam.chat import Chat
+from mam.engine import forget
 from mam.errors import InputError, MamError
 from mam.space import Space
 from mam.values import Turn
@@ -27,14 +29,18 @@ DEMO = " (guided tour)"  # behind a user's name: whose demo space it is
 
 @dataclass
 class Desk:
-    """Opens spaces. `open` gives the space of a user, as `mam.open` does."""
+    """Opens spaces. `open` gives the space of a user, with another memory model if one is named, as `mam.open` does."""
 
-    open: Callable[[str], Space]
+    open: Callable[[str, Path | None], Space]
     user: str = "local"  # who it is when nobody has logged in
     base: str = ""  # named while it is loading
     login: bool = False  # whether everybody has to log in
+    folder: str | None = None  # of the memories, as `mam.open` takes it
+    memory: Path | None = None  # the memory model in use, None: the one that `open` opens by itself
+    ready: bool = False  # whether the networks are loaded
     failure: str = ""  # why the networks could not be loaded
-    _spaces: dict[str, Space] = field(default_factory=dict)
+    _spaces: dict[tuple[str, Path | None], Space] = field(default_factory=dict)
+    _attempts: dict[tuple[str, str], Path] = field(default_factory=dict)  # (user, tab): these try a memory model
     _touring: set[tuple[str, str]] = field(default_factory=set)  # (user, tab): these see a demo space
     _temporary: dict[tuple[str, str], Chat] = field(default_factory=dict)  # these are nowhere else
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -45,18 +51,19 @@ class Desk:
 
     def _load(self) -> None:
         try:
-            self._space_of(self.user)
+            self._space_of(self.user, self.memory)
+            self.ready = True
         except MamError as error:
             self.failure = str(error)
         except Exception as error:  # shown on the page instead of loading for ever
             log.exception("loading failed")
             self.failure = f"Loading failed ({error}); the terminal has the details."
 
-    def _space_of(self, user: str) -> Space:
+    def _space_of(self, user: str, memory: Path | None) -> Space:
         with self._lock:
-            if user not in self._spaces:
-                self._spaces[user] = self.open(user)
-            return self._spaces[user]
+            if (user, memory) not in self._spaces:
+                self._spaces[user, memory] = self.open(user, memory)
+            return self._spaces[user, memory]
 
     def user_of(self, request: gr.Request) -> str:
         name = getattr(request, "username", None)
@@ -68,18 +75,36 @@ class Desk:
         """The space of whoever asks. Raises MamError while the networks are loading or when they could not be."""
         if self.failure:
             raise MamError(self.failure)
-        if self.user not in self._spaces:
+        if not self.ready:
             raise MamError("The language model is still loading; try again in a moment.")
         user = self.user_of(request)
-        return self._space_of(f"{user}{DEMO}" if self.touring(request) else user)
+        memory = self._attempts.get(self._tab(request), self.memory)
+        return self._space_of(f"{user}{DEMO}" if self.touring(request) else user, memory)
+
+    def _tab(self, request: gr.Request) -> tuple[str, str]:
+        return self.user_of(request), request.session_hash
+
+    def attempt(self, request: gr.Request, memory: Path) -> None:
+        """From now on this tab answers with another memory model."""
+        self._attempts[self._tab(request)] = memory
+
+    def adopt(self, memory: Path | None) -> None:
+        """From now on everybody has this memory model, and nobody tries another one; the others leave the memory."""
+        with self._lock:
+            self._attempts.clear()
+            self.memory = memory
+            others = {used for _, used in self._spaces} - {memory}
+            self._spaces = {key: space for key, space in self._spaces.items() if key[1] == memory}
+        for other in others:
+            forget(other)
 
     def touring(self, request: gr.Request) -> bool:
         """Whether this tab is on the guided tour."""
-        return (self.user_of(request), request.session_hash) in self._touring
+        return self._tab(request) in self._touring
 
     def tour(self, request: gr.Request, on: bool) -> None:
         """From now on this tab sees the demo space of its user, or their own again."""
-        (self._touring.add if on else self._touring.discard)((self.user_of(request), request.session_hash))
+        (self._touring.add if on else self._touring.discard)(self._tab(request))
 
     # -- conversations, also those that are nowhere but here ------------------------------------------------------
 

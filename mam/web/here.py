@@ -9,7 +9,8 @@ import gradio as gr
 
 ASSETS = Path(__file__).parent.parent.parent / "assets"
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}  # how events of the page are declared
-TALK, INSIDE, WHAT_IF, COMPARE, MEMORY = "talk", "inside", "whatif", "compare", "memory"  # ids of the tabs
+TALK, INSIDE, WHAT_IF, COMPARE = "talk", "inside", "whatif", "compare"  # ids of the tabs
+MEMORY, TRAIN = "memory", "train"
 
 
 def _state(value=None):

@@ -9,11 +9,12 @@ import gradio as gr
 from mam.errors import MamError
 from mam.web.compare import Compare
 from mam.web.desk import Desk, plainly
-from mam.web.here import COMPARE, INSIDE, MEMORY, QUIET, TALK, WHAT_IF, Here
+from mam.web.here import COMPARE, INSIDE, MEMORY, QUIET, TALK, TRAIN, WHAT_IF, Here
 from mam.web.inside import Inside
 from mam.web.memory import Memory
 from mam.web.talk import Talk
 from mam.web.tour import Tour
+from mam.web.training import Training
 from mam.web.whatif import WhatIf
 
 TICK = 2.0  # seconds after which a change made elsewhere is seen
@@ -26,6 +27,7 @@ def page(desk: Desk) -> gr.Blocks:
         (WHAT_IF, "What if", WhatIf(desk)),
         (COMPARE, "Compare", compare),
         (MEMORY, "Memory", Memory(desk)),
+        (TRAIN, "Train", Training(desk)),
     )
     with gr.Blocks(title="mam", analytics_enabled=False, fill_width=True) as blocks:
         here, shown = Here(), []
