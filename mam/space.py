@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from mam import backup, exchange, intake, proof, timeline, upkeep
+from mam import backup, exchange, intake, proof, upkeep
 from mam.ablation import influence, without
 from mam.atlas import Atlas, Layout
 from mam.attribution import Attribution, attribution
@@ -28,6 +28,7 @@ from mam.errors import InputError, StoreError
 from mam.index import SlotIndex
 from mam.reader import Reading
 from mam.store import Store, new_id
+from mam.timeline import Timeline, timeline
 from mam.values import (
     ACTIVE,
     DELETED,
@@ -349,9 +350,12 @@ class Space:
         with self.engine.lock:
             return self._keys(list(slots))
 
-    def events(self, session: str | None = None) -> list[timeline.Happening]:
-        """All that happened to slots, in a session or altogether, oldest first: writes, reads, edits, deletes."""
-        return timeline.events(self.store, session)
+    def timeline(self, session: str | None = None) -> Timeline:
+        """All turns, and the writes, reads, edits and deletes of slots in and between them.
+
+        session: only the turns of the session with this id, and what happened to the slots they told or read.
+        """
+        return timeline(self.store, session)
 
     # -- in and out -----------------------------------------------------------------------------------------------
 

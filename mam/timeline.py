@@ -30,54 +30,65 @@ _INTO = {ACTIVE: RESTORE, SUPERSEDED: REPLACE, ARCHIVED: ARCHIVE, DELETED: DELET
 
 
 @dataclass(frozen=True)
+class Step:
+    """A turn, as far as a timeline needs it."""
+
+    turn: str  # id
+    session: str  # id
+    text: str
+    at: datetime
+    done: datetime  # the time of its last change, for `Space.slots(as_of=...)`: imports hear what was said long ago
+
+
+@dataclass(frozen=True)
 class Happening:
     """One thing that happened to one slot."""
 
     kind: str  # one of KINDS
     slot: str  # id
     at: datetime
-    step: float  # number of the turn, from 0 over all sessions; by hand: half a step after the last turn before
+    step: float  # number of the turn, from 0; by hand: half a step after the last turn before it
     turn: str | None = None  # id; None: by hand, or by an import
     weight: float = 1.0  # of a read, 0..1
     by: str = "chat"  # "user", "chat", "import", "ingest", "consolidation", "capacity" or "undo"
 
 
-def events(store: Store, session: str | None = None) -> list[Happening]:
-    """See `Space.events`. Of a session: what happened in its turns, and by hand to slots that were told in it."""
+@dataclass(frozen=True)
+class Timeline:
+    """Turns and what happened in and between them, oldest first."""
+
+    steps: tuple[Step, ...]
+    happenings: tuple[Happening, ...]
+
+
+def timeline(store: Store, session: str | None = None) -> Timeline:
+    """See `Space.timeline`."""
     with store.database.reading() as connection:
-        columns = (turns.c.id, turns.c.session, turns.c.at, turns.c.trace)
-        told = connection.execute(sa.select(*columns).order_by(turns.c.at, turns.c.seq)).all()
+        columns = (turns.c.id, turns.c.session, turns.c.text, turns.c.reply, turns.c.at, turns.c.trace)
+        query = sa.select(*columns).order_by(turns.c.at, turns.c.seq)
+        told = connection.execute(query if session is None else query.where(turns.c.session == session)).all()
         homes = {row.id: row for row in connection.execute(sa.select(slots.c.id, slots.c.turn, slots.c.session))}
         changes = connection.execute(_changes()).all()
-    step = {row.id: number for number, row in enumerate(told)}
-    of = {row.id: row.session for row in told}
-    found = [event for row in told if session in (None, row.session) for event in _reads(row, step[row.id])]
-    starts = [row.at for row in told]
-    for event in _changed(changes, homes, step, starts):
-        where = of[event.turn] if event.turn else homes[event.slot].session
-        if session in (None, where):
+    numbers = {row.id: number for number, row in enumerate(told)}
+    found = [read for row in told for read in _reads(row, numbers[row.id]) if read.slot in homes]
+    read = {event.slot for event in found}
+    for event in _changed(changes, homes, numbers, [row.at for row in told]):
+        if session is None or event.turn or homes[event.slot].session == session or event.slot in read:
             found.append(event)
-    return sorted(found, key=lambda event: (event.step, event.at))
+    found.sort(key=lambda event: (event.step, event.at))
+    return Timeline(tuple(_steps(told, found)), tuple(found))
 
 
-def moments(store: Store, session: str) -> list[tuple[str, datetime]]:
-    """The turns of a session with the moment at which each was done: (turn id, time), for `Space.slots(as_of=...)`.
-
-    That is the time of the last change that it made: an imported message was told long before it was heard.
-    """
-    with store.database.reading() as connection:
-        query = sa.select(turns.c.id, turns.c.at).where(turns.c.session == session).order_by(turns.c.seq)
-        told = connection.execute(query).all()
+def _steps(told: list[sa.Row], found: list[Happening]) -> Iterator[Step]:
     last: dict[str, datetime] = {}
-    for event in events(store, session):
+    for event in found:
         if event.turn:
             last[event.turn] = max(event.at, last.get(event.turn, event.at))
-    found, before = [], None
+    done = None
     for row in told:
-        done = max(last.get(row.id, datetime.fromisoformat(row.at)), datetime.fromisoformat(row.at))
-        before = done if before is None else max(before, done)
-        found.append((row.id, before))
-    return found
+        at = datetime.fromisoformat(row.at)
+        done = max(at, last.get(row.id, at), done or at)
+        yield Step(row.id, row.session, row.text or row.reply, at, done)
 
 
 def _changes() -> sa.Select:
@@ -98,20 +109,20 @@ def _reads(row: sa.Row, step: int) -> Iterator[Happening]:
 
 
 def _changed(
-    changes: list[sa.Row], homes: Mapping[str, sa.Row], step: Mapping[str, int], starts: list[str]
+    changes: list[sa.Row], homes: Mapping[str, sa.Row], numbers: Mapping[str, int], starts: list[str]
 ) -> Iterator[Happening]:
     for row in changes:
         kind = WRITE if row.was is None else EDIT if row.text != row.said else _INTO[row.state]
         if kind not in (WRITE, EDIT) and row.state == row.was:
             continue  # tagged or pinned
         turn = _turn_of(row, kind, homes)
-        turn = turn if turn in step else None
-        number = step[turn] if turn else bisect_right(starts, row.at) - 1 + BY_HAND
+        turn = turn if turn in numbers else None
+        number = numbers[turn] if turn else bisect_right(starts, row.at) - 1 + BY_HAND
         yield Happening(kind, row.slot, datetime.fromisoformat(row.at), number, turn, by=row.by)
 
 
 def _turn_of(row: sa.Row, kind: str, homes: Mapping[str, sa.Row]) -> str | None:
-    """The turn that made a change: that in which the slot was told, or the one that replaces it."""
+    """The turn that made a change: that in which the slot was told, or in which the one that replaces it was."""
     if row.by not in ("chat", "import"):
         return None
     if kind == WRITE:

@@ -3,6 +3,8 @@
 Nothing here reads a store or a network.
 """
 
+from mam.figures.map import Question, Shade, memory_map, question, shade
+from mam.figures.timeline import raster
 from mam.figures.turn import heat_map, score_parts, stages
 
-__all__ = ["heat_map", "score_parts", "stages"]
+__all__ = ["Question", "Shade", "heat_map", "memory_map", "question", "raster", "score_parts", "shade", "stages"]

@@ -10,6 +10,7 @@ import gradio as gr
 ASSETS = Path(__file__).parent.parent.parent / "assets"
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}  # how events of the page are declared
 TALK, INSIDE, MEMORY = "talk", "inside", "memory"  # ids of the tabs
+MAP, TIMELINE = "map", "timeline"
 
 
 def _state(value=None):

@@ -8,10 +8,12 @@ import gradio as gr
 
 from mam.errors import MamError
 from mam.web.desk import Desk, plainly
-from mam.web.here import INSIDE, MEMORY, QUIET, TALK, Here
+from mam.web.here import INSIDE, MAP, MEMORY, QUIET, TALK, TIMELINE, Here
 from mam.web.inside import Inside
+from mam.web.map import Map
 from mam.web.memory import Memory
 from mam.web.talk import Talk
+from mam.web.timeline import Timeline
 
 TICK = 2.0  # seconds after which a change made elsewhere is seen
 IS_DARK = "() => document.body.classList.contains('dark')"
@@ -19,6 +21,7 @@ IS_DARK = "() => document.body.classList.contains('dark')"
 
 def page(desk: Desk) -> gr.Blocks:
     talk, inside, memory = Talk(desk), Inside(desk), Memory(desk)
+    atlas, timeline = Map(desk), Timeline(desk)
     with gr.Blocks(title="mam", analytics_enabled=False, fill_width=True) as blocks:
         here = Here()
         with gr.Row(elem_id="top"):
@@ -37,10 +40,16 @@ def page(desk: Desk) -> gr.Blocks:
                     inside.view(here)
                 with gr.Tab("Memory", id=MEMORY) as third:
                     memory.view(here)
+                with gr.Tab("Map", id=MAP) as fourth:
+                    atlas.view(here)
+                with gr.Tab("Timeline", id=TIMELINE) as fifth:
+                    timeline.view(here)
         talk.wire(here)
         inside.wire(here, tabs)
         memory.wire(here)
-        for tab in (first, second, third):
+        atlas.wire(here)
+        timeline.wire(here, tabs)
+        for tab in (first, second, third, fourth, fifth):
             tab.select(lambda id=tab.id: id, None, here.tab, **QUIET)
         tick = gr.Timer(TICK)
         for happens in (tick.tick, blocks.load):
