@@ -245,7 +245,7 @@ def _framed(figure: go.Figure, dimensions: int, height: int, dark: bool) -> go.F
     styled(figure, height, dark)
     bare = {"showticklabels": False, "showgrid": False, "zeroline": False, "title": {"text": ""}}
     figure.update_layout(
-        margin={"l": 4, "r": 4, "t": 44, "b": 8}, uirevision=f"{dimensions}-D", hovermode="closest",
+        margin={"l": 4, "r": 4, "t": 44, "b": 8}, showlegend=True, uirevision=f"{dimensions}-D", hovermode="closest",
         legend={"orientation": "h", "y": 1.01, "yanchor": "bottom", "x": 0, "itemsizing": "constant",
                 "entrywidth": 0, "itemclick": False, "itemdoubleclick": False},
         dragmode="lasso" if dimensions == 2 else "orbit",
