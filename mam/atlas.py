@@ -286,7 +286,8 @@ def umap(
 def neighbours(keys: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Of every key (n, dim) itself and its nearest others: (indices, cosine distances), each (n, k), nearest first.
 
-    Exact: a search tree is quicker only from some ten thousand on, and costs a minute of compiling before.
+    Exact, by one matrix product for every CHUNK of rows: the search tree of UMAP has to be compiled first, and finds
+    most of them, not all.
     """
     indices = np.empty((len(keys), k), dtype=np.int64)
     distances = np.empty((len(keys), k), dtype=np.float32)

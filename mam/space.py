@@ -71,6 +71,7 @@ class Space:
         self._held: dict[str, str] = {}  # id -> text of what the index holds
         self._seen = -1  # data version of the store that the index is at
         self._atlas = Atlas(self)
+        self._timelines: tuple[int, dict[str | None, Timeline]] = (-1, {})  # as of a data version, by session
         self._load()
 
     @property
@@ -355,7 +356,13 @@ class Space:
 
         session: only the turns of the session with this id, and what happened to the slots they told or read.
         """
-        return timeline(self.store, session)
+        seen = self.version()  # read before the rows, so that what is kept is never older than it says
+        if self._timelines[0] != seen:
+            self._timelines = (seen, {})
+        of = self._timelines[1]
+        if session not in of:
+            of[session] = timeline(self.store, session)
+        return of[session]
 
     # -- in and out -----------------------------------------------------------------------------------------------
 

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 
 from mam import atlas, schema
 from mam.errors import InputError
+from mam.space import Space
+from mam.store import Store, new_id
 
 THINGS = ("dog", "cat", "car", "boat", "tea", "job", "flat", "sister", "brother", "bike")
 NAMES = ("Rex", "Tom", "Ada", "Ivo", "Pia", "Leo")
@@ -190,6 +192,17 @@ def test_a_slot_purged_or_edited_while_a_map_is_fitted_is_not_on_it(m, many, mon
     monkeypatch.setattr(atlas, "umap", meanwhile)
     layout = m.refit()
     assert many[0] not in layout.ids and layout.placed == 1 and len(layout.ids) == 39
+
+
+def test_on_a_server_too(server, engine):
+    m = Space(Store(server, f"ann {new_id()}"), engine)
+    ids = [m.add(text).id for text in texts(6)]
+    before = where(m.layout())
+    m.edit(ids[0], "I work as a nurse in Oslo.")
+    assert tuple(m.layout().before[ids[0]]) == before[ids[0]] and where(m.layout(3)).keys() == before.keys()
+    assert [event.kind for event in m.timeline().happenings] == ["write"] * 6 + ["edit"]
+    assert m.purge(ids[0]).places == 2 and ids[0] not in m.layout().ids
+    m.close()
 
 
 def left_in(folder, coordinates) -> bool:

@@ -16,7 +16,7 @@ from mam.figures.timeline import HANDS, MARKS
 from mam.space import Space
 from mam.timeline import EDIT, READ, RESTORE, WRITE, Happening
 from mam.timeline import Timeline as Found
-from mam.values import Slot
+from mam.values import ACTIVE, Slot
 from mam.web.desk import Desk, plainly
 from mam.web.here import INSIDE, QUIET, TIMELINE, Here, script
 from mam.web.plot import drawn, plot
@@ -63,19 +63,24 @@ class Timeline:
         then = m.slots(None, as_of=found.steps[number].done)
         now = {slot.id: slot for slot in m.slots(None)}
         happened = [event for event in found.happenings if number - 1 < event.step <= number and event.slot in now]
-        active = [slot for slot in then if slot.state == "active"]
+        active = [slot for slot in then if slot.state == ACTIVE and slot.id in now]
         title = next((s.title for s in m.sessions() if s.id == found.steps[number].session), "")
         touched = {event.slot: event for event in happened}
-        return did(found, number, title, happened, now), table(active, touched), self._map(m, active, touched, dark)
+        moved = {slot.id for slot in active if slot.version != now[slot.id].version}
+        drawing = self._map(m, active, moved, touched, dark)
+        texts = now | {slot.id: slot for slot in then}
+        return did(found, number, title, happened, texts), table(active, touched), drawing
 
-    def _map(self, m: Space, slots: Sequence[Slot], touched: dict[str, Happening], dark: bool) -> str:
+    def _map(
+        self, m: Space, slots: Sequence[Slot], moved: set[str], touched: dict[str, Happening], dark: bool
+    ) -> str:
         """Slots where they were: one that was edited since stands where it was before."""
-        layout, now = m.layout(2, wait=False), {slot.id: slot.version for slot in m.slots(None)}
+        layout = m.layout(2, wait=False)
         if not slots:
             return ""
         at = layout.coordinates.copy()
         for row, id in enumerate(layout.ids):
-            if id in layout.before and any(slot.id == id and slot.version != now[id] for slot in slots):
+            if id in moved and id in layout.before:
                 at[row] = layout.before[id]
         then = replace(layout, coordinates=at, before={})
         names = {slot.id: MARKS[touched[slot.id].kind][0].split(" (")[0] for slot in slots if slot.id in touched}
