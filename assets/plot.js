@@ -1,5 +1,8 @@
 // A Plotly figure: draws when its value changes, says what was clicked and lassoed.
-const options = {displaylogo: false, responsive: true, modeBarButtonsToRemove: ['sendDataToCloud', 'toImage']};
+// Without its button that sends a figure, memories and all, to somebody else's machine.
+const options = {displaylogo: false, responsive: true, scrollZoom: Boolean(element.closest('.zooms')),
+                 showSendToCloud: false, plotlyServerURL: '', modeBarButtonsToRemove: ['sendChartToCloud', 'toImage']};
+const first = id => Array.isArray(id) ? id[0] : id;
 
 function ready() {
   return new Promise(resolve => {
@@ -20,9 +23,9 @@ async function draw() {
   target.dataset.listens = 'yes';
   target.on('plotly_click', event => {
     const id = event.points[0]?.customdata;
-    if (id) trigger('select', {pick: Array.isArray(id) ? id[0] : id});
+    if (id) trigger('select', Array.isArray(id) ? {pick: id[0], turn: id[1]} : {pick: id});
   });
-  target.on('plotly_hover', event => light(event.points[0]?.customdata));
+  target.on('plotly_hover', event => light(first(event.points[0]?.customdata)));
   target.on('plotly_unhover', () => light(null));
   target.on('plotly_selected', event => {
     if (event?.points) trigger('select', {lasso: event.points.map(p => p.customdata).filter(Boolean)});

@@ -1,7 +1,7 @@
 """Takes texts out of every row that holds them: the part of a purge that happens inside one transaction.
 
-Slots, versions, keys, turns, traces, titles. Knows rows; what is left in the files afterwards is for `residue` to
-find and for `store` to overwrite.
+Slots, versions, keys, places, turns, traces, titles. Knows rows; what is left in the files afterwards is for `residue`
+to find and for `store` to overwrite.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from mam import rows
 from mam.database import Database, Transaction
 from mam.errors import InputError
-from mam.schema import keys, removed, sessions, slots, turns, versions
+from mam.schema import keys, layouts, places, removed, sessions, slots, turns, versions
 from mam.values import Slot, Turn
 
 PURGED = "[purged]"  # what stands in turns and traces where a purged text was
@@ -35,6 +35,7 @@ class Erased:
     slots: list[str] = field(default_factory=list)
     versions: int = 0
     keys: int = 0
+    places: int = 0
     turns: int = 0
     sessions: list[str] = field(default_factory=list)
     texts: set[str] = field(default_factory=set)
@@ -56,6 +57,11 @@ def erase_slots(tx: Transaction, database: Database, ids: Collection[str]) -> Er
     _drop(tx, erased)
     _erase_column(tx, database, versions.c.text, erased, "")
     return erased
+
+
+def _coordinates(tx: Transaction, id: str) -> list[bytes]:
+    found = tx.execute(sa.select(places.c.coordinates, places.c.before).where(places.c.slot == id))
+    return [bytes(value) for row in found for value in row if value is not None]
 
 
 def erase_session(tx: Transaction, database: Database, id: str) -> Erased:
@@ -81,6 +87,7 @@ def erase_everything(tx: Transaction) -> Erased:
     erased.texts |= {*tx.scalars(sa.select(turns.c.reply))}
     erased.turns = tx.execute(turns.delete()).rowcount
     tx.execute(sessions.delete())
+    tx.execute(layouts.delete())
     _drop(tx, erased)
     return erased
 
@@ -114,17 +121,18 @@ def _collect(tx: Transaction, ids: list[str], erased: Erased, homes: dict[str, s
         if slot.turn:
             homes.setdefault(slot.turn, set()).add(slot.said)
         erased.vectors += map(bytes, tx.scalars(sa.select(keys.c.key).where(keys.c.slot == id)))
+        erased.vectors += _coordinates(tx, id)
     erased.slots += ids
     erased.texts |= fresh
     return fresh
 
 
 def _drop(tx: Transaction, erased: Erased) -> None:
-    """Delete the rows of the slots; versions and keys go with them."""
+    """Delete the rows of the slots; versions, keys and places go with them."""
     changed = tx.next_version()
     for start in range(0, len(erased.slots), BOUND):
         gone = erased.slots[start : start + BOUND]
-        for table in (versions, keys):
+        for table in (versions, keys, places):
             count = tx.scalar(sa.select(sa.func.count()).select_from(table).where(table.c.slot.in_(gone)))
             setattr(erased, table.name, getattr(erased, table.name) + count)
         tx.execute(slots.delete().where(slots.c.id.in_(gone)))
@@ -145,7 +153,9 @@ def _cut_from_slots(tx: Transaction, database: Database, texts: set[str], erased
         if not re.search(r"\w", text):
             emptied.append(row.id)
         elif (text, said) != (row.text, row.said):
-            tx.execute(keys.delete().where(keys.c.slot == row.id))
+            erased.vectors += _coordinates(tx, row.id)
+            for derived in (keys, places):
+                tx.execute(derived.delete().where(derived.c.slot == row.id))
             values = {"text": text, "said": said, "changed": tx.next_version()}
             tx.execute(slots.update().where(slots.c.seq == row.seq).values(values))
     return emptied
@@ -181,6 +191,9 @@ def _erase_column(tx: Transaction, database: Database, column: sa.Column, erased
         _note_living(erased, clean)
         if clean != text:
             tx.execute(table.update().where(table.c.seq == row.seq).values({column: clean}))
+            if table is versions:  # where a slot was on the maps says something of the text that it had there
+                erased.vectors += _coordinates(tx, row.slot)
+                tx.execute(places.delete().where(places.c.slot == row.slot))
 
 
 def _note_living(erased: Erased, *values: str, written: Callable[[str], str] = str) -> None:

@@ -89,6 +89,7 @@ def _clear_files(database: Database, erased: Erased) -> list[Searched]:
     truncated = database.truncate_log()
     # some texts cannot be looked for, as they are short or part of others; and some purges are too large to look first
     thorough = len(sure) < len(erased.texts) or len(erased.slots) > 100 or bool(erased.sessions)
+    thorough = thorough or bool(erased.places)  # every fit moves them, and where they were before is not known any more
     if not thorough:
         searched, found = search(own_files(database), database.folder, wanted)
         thorough = database.file.name in found or has_remnants(database.file, wanted)
@@ -113,8 +114,9 @@ def _vectors(database: Database, erased: Erased) -> set[bytes]:
     shared: set[bytes] = set()
     with database.reading() as connection:
         for start in range(0, len(found), BOUND):
-            same = schema.keys.c.key.in_(found[start : start + BOUND])
-            shared |= set(map(bytes, connection.scalars(sa.select(schema.keys.c.key).where(same))))
+            for column in (schema.keys.c.key, schema.places.c.coordinates, schema.places.c.before):
+                same = column.in_(found[start : start + BOUND])
+                shared |= set(map(bytes, connection.scalars(sa.select(column).where(same))))
     return set(found) - shared
 
 
@@ -142,7 +144,7 @@ def _is_own(file: Path, database: Database) -> bool:
 
 def _clear_server(database: Database, erased: Erased) -> list[Searched]:
     """On a server: dead rows are handed back, and every text column of this user's rows is searched."""
-    database.maintain(*(f"VACUUM {name}" for name in ("sessions", "turns", "slots", "versions", "keys")))
+    database.maintain(*(f"VACUUM {name}" for name in ("sessions", "turns", "slots", "versions", "keys", "places")))
     searched = []
     with database.reading() as connection:
         for table in (schema.sessions, schema.turns, schema.slots, schema.versions):

@@ -19,6 +19,7 @@ import numpy as np
 
 from mam import backup, exchange, intake, proof, upkeep, whatif
 from mam.ablation import Alternative, influence, without
+from mam.atlas import Atlas, Layout
 from mam.attribution import Attribution, attribution
 from mam.chat import Chat
 from mam.dates import resolve
@@ -27,6 +28,7 @@ from mam.errors import InputError, StoreError
 from mam.index import SlotIndex
 from mam.reader import Reading
 from mam.store import Store, new_id
+from mam.timeline import Timeline, timeline
 from mam.values import (
     ACTIVE,
     DELETED,
@@ -68,6 +70,8 @@ class Space:
         self._index = SlotIndex(engine.memory.dim)
         self._held: dict[str, str] = {}  # id -> text of what the index holds
         self._seen = -1  # data version of the store that the index is at
+        self._atlas = Atlas(self)
+        self._timelines: tuple[int, dict[str | None, Timeline]] = (-1, {})  # as of a data version, by session
         self._load()
 
     @property
@@ -80,6 +84,7 @@ class Space:
         return self.engine.about() | {"user": self.user, "file": self.store.place} | bounds
 
     def close(self) -> None:
+        self._atlas.close()
         self.store.close()
 
     def set_capacity(self, capacity: int | None) -> tuple[Archived, ...]:
@@ -309,6 +314,62 @@ class Space:
     def influence(self, turn: Turn) -> np.ndarray:
         """How differently each token of the reply would be said without each slot: nats (tokens, slots)."""
         return influence(self.engine, turn)
+
+    # -- a look at all of it ----------------------------------------------------------------------------------------
+
+    def layout(self, dimensions: int = 2, *, wait: bool = True) -> Layout:
+        """The map: coordinates (slots, dimensions) of every slot in any state. Fitted once, then it stays; see `atlas`.
+
+        wait=False: at once with what there is, at first a sketch by PCA; a fit that is due is made in the background,
+        and the data version grows when it is done. Raises InputError unless `dimensions` is 2 or 3.
+        """
+        return self._atlas.layout(dimensions, wait)
+
+    def refit(self, dimensions: int = 2, *, wait: bool = True, **parameters) -> Layout:
+        """Fit the map anew, aligned to the old one; parameters: n_neighbors, min_dist, seed (else as the last time).
+
+        wait=False: in the background, as `layout`; with the parameters of the last time.
+        """
+        if wait:
+            return self._atlas.refit(dimensions, **parameters)
+        if parameters:
+            raise InputError("A map with other parameters is waited for; leave wait=False out.")
+        self._atlas.refit_later(dimensions)
+        return self._atlas.layout(dimensions, False)
+
+    def nearest(self, id: str, k: int = 8) -> list[tuple[Slot, float]]:
+        """The active slots most like this one, with the cosine of their keys: true neighbours, in all dimensions."""
+        slot, k = self.store.slot(id), checked_k(k)
+        with self.engine.lock:
+            self.refresh()
+            return [near for near in self._index.nearest(self._keys([slot])[0].copy(), k + 1) if near[0].id != id][:k]
+
+    def likeness(self, query: str) -> dict[str, float]:
+        """How like the reader finds each active slot to a query in meaning: cosine, by slot id."""
+        query = cleaned(query)[:LONGEST_QUERY]
+        with self.engine.lock:
+            self.refresh()
+            key = self.engine.memory.keys(self.engine.memory.encode([query]))[0]
+            cosine = self._index.similarity(key).tolist()
+        return {slot.id: cosine[row] for row, slot in enumerate(self._index.slots) if slot is not None}
+
+    def keys(self, slots: Sequence[Slot]) -> np.ndarray:
+        """Keys (slots, dim) float32 of slots in any state; those that are missing are made."""
+        with self.engine.lock:
+            return self._keys(list(slots))
+
+    def timeline(self, session: str | None = None) -> Timeline:
+        """All turns, and the writes, reads, edits and deletes of slots in and between them.
+
+        session: only the turns of the session with this id, and what happened to the slots they told or read.
+        """
+        seen = self.version()  # read before the rows, so that what is kept is never older than it says
+        if self._timelines[0] != seen:
+            self._timelines = (seen, {})
+        of = self._timelines[1]
+        if session not in of:
+            of[session] = timeline(self.store, session)
+        return of[session]
 
     # -- in and out -----------------------------------------------------------------------------------------------
 

@@ -468,6 +468,7 @@ class Store:
             slots=tuple(erased.slots),
             versions=erased.versions,
             keys=erased.keys,
+            places=erased.places,
             turns=erased.turns,
             sessions=tuple(erased.sessions),
             searched=tuple(searched),

@@ -203,3 +203,4 @@ class Certificate:
     encodings: tuple[str, ...]  # in which they were searched
     at: datetime
     checks: tuple[Check, ...] = ()  # of the base
+    places: int = 0  # coordinates on maps

@@ -22,7 +22,7 @@ from mam.store import Store, new_id
 from mam.values import Slot
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-TABLES = ("meta", "sessions", "turns", "slots", "versions", "keys", "removed")
+TABLES = ("meta", "sessions", "turns", "slots", "versions", "keys", "removed", "layouts", "places")
 
 
 def a_slot(text="My dog is called Rex.") -> Slot:

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mam.attribution import Attribution
-from mam.figures.style import BLUE, BOTTOM, INK, ORANGE, QUIET, SHEET, TOP, plain, styled
+from mam.figures.style import BLUE, BOTTOM, INK, ORANGE, QUIET, SHEET, TOP, cut, plain, styled
 from mam.values import Read, Turn
 
 PARTS = {"meaning": "#0072b2", "words": "#e69f00", "recency": "#009e73", "speaker": "#cc79a7"}
@@ -96,6 +96,4 @@ def stages(turn: Turn, dark: bool = False) -> go.Figure:
 
 def row_label(read: Read) -> str:
     """A slot as the name of its row; the end of its id keeps slots of equal text apart, unseen."""
-    text = " ".join(read.slot.text.split())
-    shown = text if len(text) <= LABEL else text[: LABEL - 1].rstrip() + "…"
-    return f'{plain(shown)}<span style="font-size:0">{plain(read.slot.id)}</span>'
+    return f'{cut(read.slot.text, LABEL)}<span style="font-size:0">{plain(read.slot.id)}</span>'

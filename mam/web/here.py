@@ -10,7 +10,7 @@ import gradio as gr
 ASSETS = Path(__file__).parent.parent.parent / "assets"
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}  # how events of the page are declared
 TALK, INSIDE, WHAT_IF, COMPARE = "talk", "inside", "whatif", "compare"  # ids of the tabs
-MEMORY, TRAIN = "memory", "train"
+MEMORY, MAP, TIMELINE, TRAIN = "memory", "map", "timeline", "train"
 
 
 def _state(value=None):

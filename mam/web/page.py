@@ -9,10 +9,12 @@ import gradio as gr
 from mam.errors import MamError
 from mam.web.compare import Compare
 from mam.web.desk import Desk, plainly
-from mam.web.here import COMPARE, INSIDE, MEMORY, QUIET, TALK, TRAIN, WHAT_IF, Here
+from mam.web.here import COMPARE, INSIDE, MAP, MEMORY, QUIET, TALK, TIMELINE, TRAIN, WHAT_IF, Here
 from mam.web.inside import Inside
+from mam.web.map import Map
 from mam.web.memory import Memory
 from mam.web.talk import Talk
+from mam.web.timeline import Timeline
 from mam.web.tour import Tour
 from mam.web.training import Training
 from mam.web.whatif import WhatIf
@@ -22,15 +24,11 @@ IS_DARK = "() => document.body.classList.contains('dark')"
 
 
 def page(desk: Desk) -> gr.Blocks:
-    talk, inside, compare, tour = Talk(desk), Inside(desk), Compare(desk), Tour(desk)
-    others = (  # tabs that stand by themselves
-        (WHAT_IF, "What if", WhatIf(desk)),
-        (COMPARE, "Compare", compare),
-        (MEMORY, "Memory", Memory(desk)),
-        (TRAIN, "Train", Training(desk)),
-    )
+    talk, inside, what_if, compare = Talk(desk), Inside(desk), WhatIf(desk), Compare(desk)
+    memory, atlas, timeline = Memory(desk), Map(desk), Timeline(desk)
+    training, tour = Training(desk), Tour(desk)
     with gr.Blocks(title="mam", analytics_enabled=False, fill_width=True) as blocks:
-        here, shown = Here(), []
+        here = Here()
         with gr.Row(elem_id="top"):
             gr.HTML('<h1>mam</h1><p class="tagline">a memory beside a frozen language model</p>', elem_id="name")
             loaded = gr.HTML(status(None, f"Loading {desk.base} …"), elem_id="status")
@@ -40,32 +38,42 @@ def page(desk: Desk) -> gr.Blocks:
             with gr.Column(scale=2, min_width=200, elem_id="left"):
                 talk.sidebar(here)
             with gr.Column(scale=9, min_width=320, elem_id="main"), gr.Tabs(elem_id="tabs") as tabs:
-                with gr.Tab("Conversation", id=TALK) as tab, gr.Row(equal_height=False):
-                    shown.append(tab)
+                with _tab("Conversation", TALK, here), gr.Row(equal_height=False):
                     with gr.Column(scale=5, min_width=320, elem_id="talk"):
                         talk.view(here)
                     with gr.Column(scale=3, min_width=280, elem_id="trace"):
                         inside.beside(here)
-                with gr.Tab("Inside a turn", id=INSIDE) as tab:
-                    shown.append(tab)
+                with _tab("Inside a turn", INSIDE, here):
                     inside.view(here)
-                for id, name, view in others:
-                    with gr.Tab(name, id=id) as tab:
-                        shown.append(tab)
-                        view.view(here)
-        talk.wire(here)
-        inside.wire(here, tabs)
-        for _, _, view in others:
+                with _tab("What if", WHAT_IF, here):
+                    what_if.view(here)
+                with _tab("Compare", COMPARE, here):
+                    compare.view(here)
+                with _tab("Memory", MEMORY, here):
+                    memory.view(here)
+                with _tab("Map", MAP, here):
+                    atlas.view(here)
+                with _tab("Timeline", TIMELINE, here):
+                    timeline.view(here)
+                with _tab("Train", TRAIN, here):
+                    training.view(here)
+        for view in (talk, what_if, compare, memory, atlas, training):
             view.wire(here)
+        for view in (inside, timeline):  # these also open other tabs
+            view.wire(here, tabs)
         tour.wire(here, tabs, talk, compare)
-        for tab in shown:
-            tab.select(lambda id=tab.id: id, None, here.tab, **QUIET)
         tick = gr.Timer(TICK)
         for happens in (tick.tick, blocks.load):
             happens(_seeing(desk), here.version, [loaded, here.version], **QUIET)
         blocks.load(None, None, here.dark, js=IS_DARK, **QUIET)
         blocks.unload(tour.gone)
     return blocks
+
+
+def _tab(name: str, id: str, here: Here) -> gr.Tab:
+    tab = gr.Tab(name, id=id)
+    tab.select(lambda: id, None, here.tab, **QUIET)
+    return tab
 
 
 def _seeing(desk: Desk):
