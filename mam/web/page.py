@@ -8,9 +8,12 @@ import gradio as gr
 
 from mam.errors import MamError
 from mam.web.desk import Desk, plainly
+from mam.web.files import Files
 from mam.web.here import INSIDE, MEMORY, QUIET, TALK, Here
 from mam.web.inside import Inside
 from mam.web.memory import Memory
+from mam.web.report import Report
+from mam.web.slot import SlotPage
 from mam.web.talk import Talk
 
 TICK = 2.0  # seconds after which a change made elsewhere is seen
@@ -19,6 +22,7 @@ IS_DARK = "() => document.body.classList.contains('dark')"
 
 def page(desk: Desk) -> gr.Blocks:
     talk, inside, memory = Talk(desk), Inside(desk), Memory(desk)
+    files, slot, report = Files(desk), SlotPage(desk), Report()
     with gr.Blocks(title="mam", analytics_enabled=False, fill_width=True) as blocks:
         here = Here()
         with gr.Row(elem_id="top"):
@@ -37,9 +41,14 @@ def page(desk: Desk) -> gr.Blocks:
                     inside.view(here)
                 with gr.Tab("Memory", id=MEMORY) as third:
                     memory.view(here)
+                    files.view(here)
+        slot.view(here)  # over whichever view it was opened from
+        report.view(here)
         talk.wire(here)
         inside.wire(here, tabs)
-        memory.wire(here)
+        memory.wire(here, report)
+        files.wire(here, report)
+        slot.wire(here, tabs, report)
         for tab in (first, second, third):
             tab.select(lambda id=tab.id: id, None, here.tab, **QUIET)
         tick = gr.Timer(TICK)
