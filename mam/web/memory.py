@@ -35,29 +35,43 @@ class Memory:
     # -- looking --------------------------------------------------------------------------------------------------
 
     def table(
-        self, page: int, tab: str, shown: str, query: str, by: str, order: str, tag: str, origin: str, session: str,
-        pinned: bool, request: gr.Request,
-    ) -> str:  # fmt: skip
-        """The rows of a page of what is looked for."""
+        self,
+        page: int,
+        before: tuple,
+        tab: str,
+        shown: str,
+        query: str,
+        by: str,
+        order: str,
+        tag: str,
+        origin: str,
+        session: str,
+        pinned: bool,
+        request: gr.Request,
+    ) -> tuple[str, int, tuple]:
+        """The rows of a page of what is looked for, from its beginning when that is not what it was `before`.
+
+        Returns (rows, page, what is looked for).
+        """  # fmt: skip
         if tab != MEMORY:
-            return gr.skip()
-        m = self.desk.space(request)
+            return (gr.skip(),) * 3
         if shown not in SHOWN:
             raise InputError(f"There is no list {shown!r}.")
+        m, looking = self.desk.space(request), (shown, query, by, order, tag, origin, session, pinned)
         filters = {"tag": tag or None, "session": session or None, "pinned": pinned or None}
         kind, _, name = origin.partition(":")
         if kind in ("speaker", "document"):
             filters[kind] = name
-        how = {name: value for name, value in filters.items() if value is not None}
-        page = max(int(page), 0)
-        found = m.find(query, by, SHOWN[shown], order=order, offset=page * ROWS, limit=ROWS, **how)
-        narrowed = bool(how or query.strip() or shown != FIRST[0])
-        note = "Best first; only what is remembered is searched." if query.strip() and by in ("reader", "words") else ""
-        return slots(found, page, note, narrowed, _capacity(m))
-
-    def first_page(self, page: int, *looking) -> tuple[int, str]:
-        """The same from its beginning, when something else is looked for."""
-        return 0, self.table(0, *looking)
+        filters = {name: value for name, value in filters.items() if value is not None}
+        page = page if tuple(before) == looking else 0
+        found = m.find(query, by, SHOWN[shown], order=order, offset=page * ROWS, limit=ROWS, **filters)
+        if found.total and not found.slots:  # so much was deleted meanwhile that this page is no more
+            page = (found.total - 1) // ROWS
+            found = m.find(query, by, SHOWN[shown], order=order, offset=page * ROWS, limit=ROWS, **filters)
+        ranked = query.strip() and by in ("reader", "words")
+        note = "Best first; only what is remembered is searched." if ranked else ""
+        narrowed = bool(filters or query.strip() or shown != FIRST[0])
+        return slots(found, page, note, narrowed, _capacity(m)), page, looking
 
     def choices(self, tab: str, tag: str, origin: str, session: str, request: gr.Request) -> tuple:
         """What there is to choose from in the filters now; a choice that is gone is let go."""
@@ -123,7 +137,7 @@ class Memory:
     # -- where it all is ------------------------------------------------------------------------------------------
 
     def view(self, here: Here) -> None:
-        self.page = gr.State(0)
+        self.page, self.before = gr.State(0), gr.State(FIRST)
         with gr.Row(elem_id="by-hand", equal_height=True):
             self.note = gr.Textbox(
                 placeholder="Add a memory by hand …", show_label=False, container=False, max_lines=3, scale=8,
@@ -154,15 +168,14 @@ class Memory:
 
     def wire(self, here: Here, report: Report) -> None:
         filters = [self.shown, self.find, self.by, self.order, self.tag, self.origin, self.session, self.pinned]
-        looking = [self.page, here.tab, *filters]
+        shows = [self.rows, self.page, self.before]
         latest = QUIET | {"trigger_mode": "always_last"}  # of many letters typed quickly the last one counts
-        for happens in (here.version.change, here.tab.change, self.page.change):
-            happens(plainly(self.table), looking, self.rows, **latest)
+        changes = [control.change for control in (here.version, here.tab, self.page, *filters)]
+        for happens in changes:
+            happens(plainly(self.table), [self.page, self.before, here.tab, *filters], shows, **latest)
         for happens in (here.version.change, here.tab.change):
             own = [self.tag, self.origin, self.session]
             happens(plainly(self.choices), [here.tab, *own], own, **latest)
-        for control in filters:
-            control.change(plainly(self.first_page), looking, [self.page, self.rows], **latest)
         self.clear.click(lambda: FIRST, None, filters, **QUIET)
         self.rows.select(plainly(self.act), None, [here.version, report.sheet, here.slot, self.page], **QUIET)
         for happens in (self.note.submit, self.keep.click):
