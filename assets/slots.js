@@ -1,6 +1,6 @@
 // Memories, in the table and on their own page: editing and tagging happen where they stand, and a draft survives when
 // they are drawn anew meanwhile. What is ticked stays ticked on other pages.
-const draft = {slot: null, version: null, text: ''};
+const draft = {slot: null, version: null, text: '', saved: null};  // saved: what was sent and is not back yet
 const ticked = new Map();  // slot -> text
 let focused = null;  // the button that was used last: it may be drawn anew under the keyboard
 
@@ -25,6 +25,7 @@ function open(holder) {
   });
   text.hidden = true;
   text.after(area);
+  if (draft.saved !== null) compare(holder);
   const actions = holder.querySelector('.actions');
   actions.dataset.before = actions.innerHTML;
   actions.innerHTML = '<button data-act="save" class="strong">Save</button><button data-act="cancel">Cancel</button>';
@@ -41,8 +42,22 @@ function close(holder) {
 
 function save() {
   const {slot, version, text} = draft;
-  draft.slot = null;
+  draft.saved = text;
   trigger('select', {act: 'edit', slots: [slot], version, text});
+  compare(holderOf(slot));
+}
+
+// Somebody else changed it since: the draft stays, their text stands above it, and saving again goes over that.
+function compare(holder) {
+  if (!holder || holder.dataset.version === draft.version) return;
+  draft.version = holder.dataset.version;
+  holder.querySelector('.text').hidden = false;
+}
+
+// Whether what was saved is what stands there now; dates that were worked out are in brackets.
+function landed(holder) {
+  const bare = text => text.replace(/ \([^)]*\)/g, '').trim();
+  return draft.saved !== null && holder.dataset.version !== draft.version && bare(textOf(holder)) === bare(draft.saved);
 }
 
 // -- tags
@@ -128,7 +143,7 @@ element.addEventListener('click', async event => {
   focused = {slot, act};
   if (act === 'edit') {
     if (draft.slot && holderOf(draft.slot)) close(holderOf(draft.slot));
-    Object.assign(draft, {slot, version: holder.dataset.version, text: textOf(holder)});
+    Object.assign(draft, {slot, version: holder.dataset.version, text: textOf(holder), saved: null});
     open(holder);
   } else if (act === 'cancel') close(holder);
   else if (act === 'save') save();
@@ -148,7 +163,8 @@ element.addEventListener('keydown', event => {
 let shown = null;  // the memory whose page was drawn last
 watch('value', () => {
   const holder = draft.slot && holderOf(draft.slot);
-  if (holder && !holder.querySelector('textarea')) open(holder);
+  if (holder && landed(holder)) draft.slot = null;
+  else if (holder && !holder.querySelector('textarea')) open(holder);
   showTicks();
   const sheet = element.querySelector('.sheet');
   if (sheet && sheet.dataset.slot !== shown) sheet.querySelector('.close').focus({preventScroll: true});

@@ -22,6 +22,7 @@ import gradio as gr
 
 from mam.documents import PLAIN
 from mam.errors import InputError, MamError
+from mam.exchange import is_export
 from mam.space import Progress, Space
 from mam.values import Session
 from mam.web.desk import Desk, plainly, sent
@@ -45,11 +46,10 @@ class Files:
         if act == "import":
             name, content = _upload(event)
             title = f"Importing {name}"
-            added, bad = yield from followed(
+            added, bad, unit = yield from followed(
                 lambda told: _taken_in(m, name, content, told),
                 lambda bar: (same, working(title)(bar), same, same, same),
             )
-            unit = "line" if name.lower().endswith(".jsonl") else "message"
             yield m.version(), imported(name, added, bad, unit), same, same, same
         elif act == "export":
             yield same, same, _export(m, sent(event, "what") == "complete"), same, same
@@ -96,17 +96,18 @@ def _upload(event: gr.EventData) -> tuple[str, bytes]:
         raise InputError(f"{name} did not arrive whole; choose it again.") from error
 
 
-def _taken_in(m: Space, name: str, content: bytes, progress: Progress) -> tuple[int, list[tuple[int, str]]]:
-    """Import a file; returns how many memories are new, and the lines that were left out with why."""
+def _taken_in(m: Space, name: str, content: bytes, progress: Progress) -> tuple[int, list[tuple[int, str]], str]:
+    """Import a file; returns how many memories are new, the parts that were left out with why, and what they are."""
     bad: list[tuple[int, str]] = []
     with tempfile.TemporaryDirectory(prefix="mam-import-") as folder:  # only its owner may look into it
         path = Path(folder) / name
         path.write_bytes(content)
         try:
             if path.suffix.lower() in DOCUMENTS:
-                return len(m.ingest(path, progress)), bad
+                return len(m.ingest(path, progress)), bad, "line"
+            unit = "line" if is_export(path) else "message"
             new = m.import_(path, lambda number, why: bad.append((number, why)), progress)
-            return len(new), bad
+            return len(new), bad, unit
         except MamError as error:  # people know the file by its name, not by where it lay for a moment
             raise type(error)(str(error).replace(str(path), name)) from error
 

@@ -92,15 +92,16 @@ class Memory:
     # -- changing -------------------------------------------------------------------------------------------------
 
     def act(self, event: gr.EventData, request: gr.Request) -> tuple:
-        """A button of the table; returns (data version, report, open memory, page)."""
+        """A button of the table; returns (data version, report, open memory, page, turn)."""
         m, same = self.desk.space(request), gr.skip()
         act = sent(event, "act")
         if act == "open":
-            return same, same, m.slot(sent(event, "slot")).id, same
+            return same, same, m.slot(sent(event, "slot")).id, same, same
         if act == "page":
-            return same, same, same, max(sent(event, "page", int), 0)
+            return same, same, same, max(sent(event, "page", int), 0), same
         report = changed(m, event)
-        return m.version(), report or same, same, same
+        looked = None if act == "purge" else same  # the turn on show may quote what was purged
+        return m.version(), report or same, same, same, looked
 
     def add(self, text: str, request: gr.Request) -> tuple[str, int]:
         m = self.desk.space(request)
@@ -177,7 +178,9 @@ class Memory:
             own = [self.tag, self.origin, self.session]
             happens(plainly(self.choices), [here.tab, *own], own, **latest)
         self.clear.click(lambda: FIRST, None, filters, **QUIET)
-        self.rows.select(plainly(self.act), None, [here.version, report.sheet, here.slot, self.page], **QUIET)
+        self.rows.select(
+            plainly(self.act), None, [here.version, report.sheet, here.slot, self.page, here.turn], **QUIET
+        )
         for happens in (self.note.submit, self.keep.click):
             happens(plainly(self.add), self.note, [self.note, here.version], **QUIET)
         self.back.click(plainly(self.undo), None, [here.version, report.sheet], **QUIET)
@@ -282,7 +285,7 @@ def _row(slot: Slot) -> str:
     told = slot.told.astimezone()
     return (
         f'<tr data-slot="{escape(slot.id)}" data-version="{slot.version}" class="{slot.state}">'
-        f'<td class="tick"><input type="checkbox" aria-label="Choose this memory"></td>'
+        f'<td class="tick"><input type="checkbox" aria-label="Choose: {escape(slot.text[:80])}"></td>'
         f'<td class="memory"><button class="text" data-act="open">{escape(slot.text)}</button>{below}</td>'
         f'<td class="told" title="{told:%d %b %Y, %H:%M}">{told:%d %b %Y}</td>'
         f'<td class="read">{f"{slot.reads:,}×" if slot.reads else "–"}</td>'
