@@ -94,7 +94,7 @@ def certificate(done: Certificate) -> str:
     ]
     if done.sessions:
         removed.append(_count(len(done.sessions), "conversation"))
-    sure = f"Searched as {', '.join(done.encodings)}. The words are in none of these:"
+    sure = f"Searched as {escape(', '.join(done.encodings))}. The words are in none of these:"
     files = "".join(
         f'<tr><td>{escape(place.name)}</td><td class="number">{place.size:,}</td>'
         f"<td><code title='{escape(place.sha256)}'>{escape(place.sha256[:12])}…</code></td></tr>"
