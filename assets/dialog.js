@@ -49,4 +49,5 @@ function ask({title, text = '', texts = [], fields = [], sure = 'OK', danger = f
   });
 }
 
-const FOREVER = 'This cannot be undone: every copy of the words and their vectors in the data folder is overwritten.';
+const FOREVER = 'This cannot be undone: every copy of the words and their vectors in the data folder is overwritten. ' +
+  'Other memories that say the same go as well; those that quote it lose the quote.';

@@ -171,3 +171,13 @@ def tab(served, browser, request):
     import pages
 
     yield from pages.tabs(served, browser, request.node.name)
+
+
+@pytest.fixture
+def desk(tmp_path, engine):
+    """The desk of a page, without a server."""
+    from mam.web.desk import Desk
+
+    desk = Desk(lambda user: Space(Store(tmp_path / "data", user), engine), "ann")
+    desk._load()
+    return desk

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,13 +18,16 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from mam.engine import Engine
 from mam.space import Space
-from mam.store import Store
+from mam.store import Store, new_id
+from mam.values import Slot
 from mam.web.desk import Desk
 from mam.web.serve import launch
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+ANN, BOB = (SimpleNamespace(username=name, session_hash="one") for name in ("ann", "bob"))  # requests
 DOG = "My dog is called Rex."
+CAT = "My cat is called Tom."
 ODD = 'My cat is <img src="http://198.51.100.1/x.png" onerror="window.hacked=1"> ${1+1} {{value}} `tick` ![p](http://198.51.100.1/y)'
 
 
@@ -80,3 +84,30 @@ def say(page: Page, text: str) -> None:
 
 def open_memory(page: Page) -> None:
     page.get_by_role("tab", name="Memory").click()
+
+
+def row(page: Page, text: str):
+    return page.locator("tr[data-slot]", has_text=text)
+
+
+def opened(page: Page, text: str):
+    """The page of a memory."""
+    row(page, text).locator("button.text").click()
+    sheet = page.locator("#slot-page .sheet")
+    expect(sheet.locator(".whole")).to_have_text(text)
+    return sheet
+
+
+def sent(act: str, *slots: str, **fields) -> SimpleNamespace:
+    """An event as the page's scripts send it."""
+    return SimpleNamespace(act=act, slots=list(slots), **fields)
+
+
+def a_slot(text: str, **fields) -> Slot:
+    return Slot(**{"id": new_id(), "text": text, "said": text, "speaker": "user", "told": datetime.now(UTC)} | fields)
+
+
+def left_of(text: str, *folders: Path) -> list[Path]:
+    """Files that hold the text."""
+    found = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    return [file for file in found if text.encode() in file.read_bytes()]
