@@ -51,10 +51,14 @@ def export(what: Exported, path: str | os.PathLike, user: str, *, complete: bool
 
     Unless it is to be complete, slots of the trash and all but slots are left out.
     """
-    if not complete:
-        what = Exported([_alone(slot) for slot in what.slots if slot.state != DELETED])
+    what = what if complete else _ordinary(what)
     _write(Path(path), user, _lines(what))
     return len(what.slots)
+
+
+def text(what: Exported, user: str, *, complete: bool = False) -> str:
+    """The same without a file: what would be written, as one text."""
+    return "".join(_written(user, _lines(what if complete else _ordinary(what))))
 
 
 def load(path: str | os.PathLike, bad: Bad | None = None) -> Exported:
@@ -128,6 +132,10 @@ def scrub(folder: Path, user: str, ids: Collection[str], erase: Callable[[str], 
 # -- writing --------------------------------------------------------------------------------------------------------
 
 
+def _ordinary(what: Exported) -> Exported:
+    return Exported([_alone(slot) for slot in what.slots if slot.state != DELETED])
+
+
 def _alone(slot: Slot) -> Slot:
     """A slot without the conversation it was told in, which is not in the file."""
     return replace(slot, session=None, turn=None, span=slot.span if slot.document else None)
@@ -146,12 +154,16 @@ def _lines(what: Exported) -> Iterator[dict]:
         yield {"kind": "version", **asdict(version)}
 
 
+def _written(user: str, lines: Iterable[dict]) -> Iterator[str]:
+    for line in ({"mam": "memory", "version": VERSION, "user": user}, *lines):
+        yield json.dumps(line, ensure_ascii=False, default=rows.to_text) + "\n"
+
+
 def _write(path: Path, user: str, lines: Iterable[dict]) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("w", encoding="utf-8") as file:
-            for line in ({"mam": "memory", "version": VERSION, "user": user}, *lines):
-                file.write(json.dumps(line, ensure_ascii=False, default=rows.to_text) + "\n")
+            file.writelines(_written(user, lines))
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

@@ -21,25 +21,25 @@ from mam.store import new_id
 from mam.values import Slot
 
 if TYPE_CHECKING:
-    from mam.space import Space
+    from mam.space import Progress, Space
 
 BATCH = 256  # texts encoded, or slots written, at once
 
 
-def import_(space: Space, path: str | os.PathLike, bad: Bad | None) -> list[Slot]:
+def import_(space: Space, path: str | os.PathLike, bad: Bad | None, progress: Progress) -> list[Slot]:
     """See `Space.import_`."""
     if not exchange.is_export(path):
-        return _hear(space, conversations.load(path, bad))
+        return _hear(space, conversations.load(path, bad), progress)
     exported = exchange.load(path, bad)
     fresh = backup.new_slots(space.store, exported)
-    keys = _keys(space, fresh, "importing")
+    keys = _keys(space, fresh, "importing", progress)
     with space.writing():
         backup.take_in(space.store, exported, fresh, keys, space.engine.memory.fingerprint)
         space.make_room({slot.id for slot in fresh})
     return fresh
 
 
-def ingest(space: Space, path: str | os.PathLike) -> list[Slot]:
+def ingest(space: Space, path: str | os.PathLike, progress: Progress) -> list[Slot]:
     """See `Space.ingest`."""
     told, name = datetime.now().astimezone(), Path(path).name
     known = {slot.said for slot in space.store.slots(None, document=name)}
@@ -49,7 +49,7 @@ def ingest(space: Space, path: str | os.PathLike) -> list[Slot]:
         if len(text) <= exchange.LONGEST["text"] and said not in known:
             place = {"span": piece.candidate.span, "document": name, "position": piece.position}
             found.append(Slot(new_id(), text, said, name, told.astimezone(UTC), when, **place))
-    keys = _keys(space, found, "ingesting")
+    keys = _keys(space, found, "ingesting", progress)
     with space.writing():
         for start in range(0, len(found), BATCH):
             part = slice(start, start + BATCH)
@@ -58,7 +58,7 @@ def ingest(space: Space, path: str | os.PathLike) -> list[Slot]:
     return found
 
 
-def _hear(space: Space, found: list[conversations.Conversation]) -> list[Slot]:
+def _hear(space: Space, found: list[conversations.Conversation], progress: Progress) -> list[Slot]:
     from mam.space import cleaned
 
     total, done, written = sum(len(conversation.messages) for conversation in found), 0, []
@@ -68,16 +68,16 @@ def _hear(space: Space, found: list[conversations.Conversation]) -> list[Slot]:
             writes, _ = chat.observe(message.text, speaker=message.speaker, at=message.at)
             written += [write.slot for write in writes if write.relation != "duplicate"]
             done += 1
-            space.progress("listening", done, total)
+            progress("listening", done, total)
     return written
 
 
-def _keys(space: Space, slots: Sequence[Slot], what: str) -> np.ndarray:
+def _keys(space: Space, slots: Sequence[Slot], what: str, progress: Progress) -> np.ndarray:
     """Keys (slots, dim) float32, made before anything is written: a transaction waits for no network."""
     memory = space.engine.memory
     made = [np.zeros((0, memory.dim), dtype=np.float32)]
     for start in range(0, len(slots), BATCH):
         with space.engine.lock:
             made.append(memory.keys(memory.encode([slot.text for slot in slots[start : start + BATCH]])))
-        space.progress(what, min(start + BATCH, len(slots)), len(slots))
+        progress(what, min(start + BATCH, len(slots)), len(slots))
     return np.concatenate(made)

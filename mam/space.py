@@ -3,6 +3,7 @@
 It joins store, index and networks and holds the rule that they agree: every change goes to the store first, and
 `refresh` carries what happened there, in this process or another, into the index and the integrator's cache. The
 flow of a turn is in `chat`; this module knows its two halves, reading and writing, and all that can be done to slots.
+What only looks at them is in `lookback`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from mam.dates import resolve
 from mam.engine import Engine
 from mam.errors import InputError, StoreError
 from mam.index import SlotIndex
+from mam.lookback import Lookback
 from mam.reader import Reading
 from mam.store import Store, new_id
 from mam.timeline import Timeline, timeline
@@ -42,7 +44,6 @@ from mam.values import (
     Session,
     Slot,
     Turn,
-    Version,
     Write,
 )
 
@@ -58,7 +59,7 @@ Progress = Callable[[str, int, int], None]  # is told what is being done, how mu
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 
 
-class Space:
+class Space(Lookback):
     """A user's memory. Safe to share between threads; other processes may change the same memory meanwhile.
 
     All methods raise InputError for unknown ids and unusable input, StoreError when the file cannot be used.
@@ -121,13 +122,6 @@ class Space:
         """Put a session out of sight, or back; what was told in it stays remembered."""
         self.store.archive_session(id, archived)
 
-    def turns(self, session: str) -> list[Turn]:
-        """The turns of the session with this id, oldest first."""
-        return self.store.turns(session)
-
-    def turn(self, id: str) -> Turn:
-        return self.store.turn(id)
-
     def take_back(self, turn: Turn) -> None:
         """Unsay a turn: it leaves its session, what it wrote goes to the trash, what that had replaced counts again."""
         with self.writing():
@@ -145,46 +139,6 @@ class Space:
         return self.store.version()
 
     # -- slots ----------------------------------------------------------------------------------------------------
-
-    def slots(self, state: str | None = ACTIVE, **how) -> list[Slot]:
-        """Slots in a state ("active", "superseded", "archived", "deleted"; None: any), in the order they were told.
-
-        how: as_of (a time or data version: what did it know then?), limit, offset, newest_first, and the filters find,
-        id, tag, speaker, session, document, pinned, since and until; see `Store.slots` and `Store.count`.
-        """
-        return self.store.slots(state, **how)
-
-    def count(self, state: str | None = ACTIVE, **filters) -> int:
-        """How many slots there are; filters as in `slots`."""
-        return self.store.count(state, **filters)
-
-    def search(self, query: str, by: str = "reader", limit: int = 8) -> list[Slot]:
-        """Slots for a query, best first.
-
-        by: "reader" (what the trained reader would read), "words" (active slots that share its words, the rarest word
-        counting most), "id" (in any state, whose id starts with it).
-        """
-        if by == "reader":
-            return [read.slot for read in self.read(query, min(limit, MOST_READ)).reads]
-        if by == "words":
-            return self._by_words(cleaned(query), limit)
-        if by == "id":
-            return self.store.slots(None, id=query.strip(), limit=limit)
-        raise InputError(f'There is no search by {by!r}; choose "reader", "words" or "id".')
-
-    def _by_words(self, query: str, limit: int) -> list[Slot]:
-        with self.engine.lock:
-            self.refresh()
-            shares = self._index.evidence(query, datetime.now(UTC))[:, 0] * self._index.alive
-            best = shares.topk(min(limit, len(shares)))
-            return [self._index.slots[i] for s, i in zip(best.values, best.indices.tolist(), strict=True) if s > 0]
-
-    def slot(self, id: str) -> Slot:
-        return self.store.slot(id)
-
-    def versions(self, id: str) -> list[Version]:
-        """Everything a slot has been, oldest first: who changed it, when, and to what."""
-        return self.store.versions(id)
 
     def add(self, text: str, *, speaker: str = USER) -> Slot:
         """Keep a text as it is, without asking the write gate."""
@@ -253,9 +207,9 @@ class Space:
         with self.writing():
             return self.store.undo()
 
-    def consolidate(self, *, preview: bool = False) -> list[Merged]:
+    def consolidate(self, *, preview: bool = False, progress: Progress | None = None) -> list[Merged]:
         """Merge slots that say the same; `undo` takes all of it back. preview: only say what would be merged."""
-        return upkeep.consolidate(self, preview)
+        return upkeep.consolidate(self, preview, progress or self.progress)
 
     # -- gone for good ----------------------------------------------------------------------------------------------
 
@@ -337,13 +291,6 @@ class Space:
         self._atlas.refit_later(dimensions)
         return self._atlas.layout(dimensions, False)
 
-    def nearest(self, id: str, k: int = 8) -> list[tuple[Slot, float]]:
-        """The active slots most like this one, with the cosine of their keys: true neighbours, in all dimensions."""
-        slot, k = self.store.slot(id), checked_k(k)
-        with self.engine.lock:
-            self.refresh()
-            return [near for near in self._index.nearest(self._keys([slot])[0].copy(), k + 1) if near[0].id != id][:k]
-
     def likeness(self, query: str) -> dict[str, float]:
         """How like the reader finds each active slot to a query in meaning: cosine, by slot id."""
         query = cleaned(query)[:LONGEST_QUERY]
@@ -378,24 +325,32 @@ class Space:
 
         complete: everything, with sessions, turns, versions and the trash, for an exact copy elsewhere.
         """
-        what = backup.everything(self.store) if complete else exchange.Exported(self.store.slots(None))
-        return exchange.export(what, path, self.user, complete=complete)
+        return exchange.export(self._exported(complete), path, self.user, complete=complete)
 
-    def import_(self, path: str | os.PathLike, bad: intake.Bad | None = None) -> list[Slot]:
+    def exported(self, *, complete: bool = False) -> str:
+        """What `export` writes, without a file: for a page that hands it over itself."""
+        return exchange.text(self._exported(complete), self.user, complete=complete)
+
+    def _exported(self, complete: bool) -> exchange.Exported:
+        return backup.everything(self.store) if complete else exchange.Exported(self.store.slots(None))
+
+    def import_(
+        self, path: str | os.PathLike, bad: intake.Bad | None = None, progress: Progress | None = None
+    ) -> list[Slot]:
         """Add what an exported file holds, or what is worth keeping of conversations; returns the new slots.
 
         What is already here stays as it is. A line (or message) that cannot be read is named in an InputError and
         nothing is imported; with `bad`, that is told its number and the reason instead, and the others are imported.
         Conversations go through the write gate, message by message; each is kept as soon as it was read.
         """
-        return intake.import_(self, path, bad)
+        return intake.import_(self, path, bad, progress or self.progress)
 
-    def ingest(self, path: str | os.PathLike) -> list[Slot]:
+    def ingest(self, path: str | os.PathLike, progress: Progress | None = None) -> list[Slot]:
         """Turn a document (.txt, .md, .pdf) into slots, sentence by sentence; their speaker is the file's name.
 
         Sentences that were ingested from a document of this name before are left out.
         """
-        return intake.ingest(self, path)
+        return intake.ingest(self, path, progress or self.progress)
 
     # -- the two halves of a turn (see `chat`) ----------------------------------------------------------------------
 

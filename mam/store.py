@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 import numpy as np
 import sqlalchemy as sa
 
-from mam import erasure, history, residue, rows
+from mam import erasure, history, queries, residue, rows
 from mam.database import Database, Transaction, read_version
 from mam.erasure import Erased
 from mam.errors import ConflictError, InputError
@@ -30,9 +30,9 @@ from mam.values import (
     ACTIVE,
     ARCHIVED,
     DELETED,
-    STATES,
     SUPERSEDED,
     Certificate,
+    Read,
     Session,
     Slot,
     Turn,
@@ -185,6 +185,7 @@ class Store:
         *,
         as_of: datetime | int | None = None,
         newest_first: bool = False,
+        order: str | None = None,
         limit: int | None = None,
         offset: int = 0,
         **filters,
@@ -192,62 +193,29 @@ class Store:
         """Slots in one state (None: in any), in the order they were told; filters as in `count`.
 
         as_of: as they were at that time or data version; what was purged since is not among them, and filters other
-        than the state do not apply. `limit` and `offset` are for paging.
+        than the state do not apply. order: another one, out of `queries.ORDERS`. `limit` and `offset` are for paging.
         """
-        _checked_state(state)
+        matching = queries.matching(self.database, state, **filters)
         if as_of is not None:
             if any(value is not None for value in filters.values()):
                 raise InputError("A past state cannot be filtered; leave the filters or the time out.")
             with self.database.reading() as connection:
                 return history.as_of(connection, as_of, state, newest_first, limit, offset)
-        order = slots.c.seq.desc() if newest_first else slots.c.seq
-        query = sa.select(slots).where(*self._matching(state, **filters)).order_by(order).limit(limit).offset(offset)
+        columns = queries.ordering(self.database, order or ("newest" if newest_first else "oldest"))
+        query = sa.select(slots).where(*matching).order_by(*columns).limit(limit).offset(offset)
         with self.database.reading() as connection:
             return list(map(rows.slot_value, connection.execute(query)))
 
     def count(self, state: str | None = ACTIVE, **filters) -> int:
         """How many slots there are.
 
-        filters: find (characters of text or original words, in any case), id (its beginning), tag, speaker, session,
-        turn, superseded_by (a slot's id), document, pinned (True or False), since and until (datetime, of its telling).
+        filters: find (characters of text or original words, in any case), id (its beginning), ids, tag, speaker,
+        session, turn, superseded_by (a slot's id), document, pinned (True or False), since and until (datetime, of its
+        telling).
         """
-        _checked_state(state)
+        matching = queries.matching(self.database, state, **filters)
         with self.database.reading() as connection:
-            query = sa.select(sa.func.count()).select_from(slots).where(*self._matching(state, **filters))
-            return connection.scalar(query)
-
-    def _matching(
-        self,
-        state: str | None,
-        *,
-        find: str | None = None,
-        id: str | None = None,
-        tag: str | None = None,
-        speaker: str | None = None,
-        session: str | None = None,
-        turn: str | None = None,
-        superseded_by: str | None = None,
-        document: str | None = None,
-        pinned: bool | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> list[sa.ColumnElement[bool]]:
-        contains, folded = self.database.contains, self.database.folded
-        equal = {"state": state, "speaker": speaker, "session": session, "turn": turn, "superseded_by": superseded_by}
-        equal |= {"document": document, "pinned": pinned}
-        found = [slots.c[name] == value for name, value in equal.items() if value is not None]
-        if find and find.strip():
-            sought = find.strip().lower() if self.database.shared else find.strip().casefold()
-            found.append(sa.or_(contains(folded(slots.c.text), sought), contains(folded(slots.c.said), sought)))
-        if id is not None:
-            found.append(slots.c.id.startswith(id, autoescape=True))
-        if tag is not None:
-            found.append(contains(slots.c.tags, rows.tags_text((tag,))[1:-1]))
-        if since is not None:
-            found.append(slots.c.told >= rows.to_text(since))
-        if until is not None:
-            found.append(slots.c.told <= rows.to_text(until))
-        return found
+            return connection.scalar(sa.select(sa.func.count()).select_from(slots).where(*matching))
 
     def slot(self, id: str) -> Slot:
         with self.database.reading() as connection:
@@ -273,15 +241,26 @@ class Store:
             query = sa.select(versions).where(versions.c.slot == id).order_by(versions.c.seq)
             return [rows.version_value(row) for row in connection.execute(query)]
 
-    def tags(self) -> dict[str, int]:
-        """All tags of active slots, and how many slots have each."""
-        counts: dict[str, int] = {}
-        query = sa.select(slots.c.tags).where(slots.c.state == ACTIVE, slots.c.tags != "[]")
+    def tags(self, state: str | None = ACTIVE) -> dict[str, int]:
+        """All tags of slots in a state (None: any), and how many slots have each."""
         with self.database.reading() as connection:
-            for text in connection.scalars(query):
-                for tag in rows.tags_value(text):
-                    counts[tag] = counts.get(tag, 0) + 1
-        return dict(sorted(counts.items()))
+            return queries.tags(connection, state)
+
+    def origins(self) -> tuple[list[str], list[str]]:
+        """(everybody who told something, every document that something comes from), in alphabetical order."""
+        with self.database.reading() as connection:
+            return queries.origins(connection)
+
+    def reads_of(self, id: str, limit: int | None = None) -> list[tuple[Turn, Read]]:
+        """The turns in which the base was given the slot, the latest first, with what it weighed there."""
+        with self.database.reading() as connection:
+            _slot(connection, id)
+            return list(queries.reads_of(connection, self.database, id, limit))
+
+    def around(self, turn: str, near: int = 1) -> list[Turn]:
+        """The turn with this id and up to `near` turns of its session before and after it, oldest first."""
+        with self.database.reading() as connection:
+            return queries.around(connection, turn, near)
 
     # -- changing slots -------------------------------------------------------------------------------------------
 
@@ -496,11 +475,6 @@ def _expect(slot: Slot, version: int | None) -> None:
         raise ConflictError(
             f"This memory was changed elsewhere (it is at version {slot.version}); look again, then repeat."
         )
-
-
-def _checked_state(state: str | None) -> None:
-    if state is not None and state not in STATES:
-        raise InputError(f"There is no state {state!r}; choose one of {', '.join(STATES)}.")
 
 
 def _session(row) -> Session:

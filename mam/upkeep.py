@@ -17,7 +17,7 @@ from mam.relation import Relation
 from mam.values import Archived, Merged, Slot
 
 if TYPE_CHECKING:
-    from mam.space import Space
+    from mam.space import Progress, Space
 
 SHORTLIST = 256  # slots, the least used and oldest, among which redundancy decides
 NEAR = 0.8  # cosine of keys from which on two slots may say the same; the relation head decides
@@ -45,13 +45,13 @@ def make_room(space: Space, fresh: set[str]) -> tuple[Archived, ...]:
     return tuple(archived)
 
 
-def consolidate(space: Space, preview: bool) -> list[Merged]:
+def consolidate(space: Space, preview: bool, progress: Progress) -> list[Merged]:
     """See `Space.consolidate`. Raises ConflictError when a slot was changed while it was compared."""
     with space.engine.lock:
         space.refresh()
 
         def told(done: int, total: int) -> None:
-            space.progress("comparing", done, total)
+            progress("comparing", done, total)
 
         found = near_duplicates(space.store.slots(), space.index, space.engine.memory.relate, told)
     if found and not preview:

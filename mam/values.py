@@ -62,6 +62,14 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Found:
+    """Some of the slots that were looked for: one page of them, and how many there are in all."""
+
+    slots: tuple[Slot, ...]
+    total: int
+
+
+@dataclass(frozen=True)
 class Version:
     """What a slot was, from one change to the next."""
 

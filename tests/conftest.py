@@ -147,3 +147,37 @@ def open_space(tmp_path, engine) -> Iterator[Callable[..., Space]]:
 @pytest.fixture
 def m(open_space) -> Space:
     return open_space()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real Chromium, without a window."""
+    import pages  # here and not above: it takes seconds to import, and few tests need it
+
+    yield from pages.started()
+
+
+@pytest.fixture
+def served(tmp_path, engine):
+    """A running page; see `pages.running`."""
+    import pages
+
+    yield from pages.running(tmp_path / "data", engine)
+
+
+@pytest.fixture
+def tab(served, browser, request):
+    """Opens the page in a tab; see `pages.tabs`."""
+    import pages
+
+    yield from pages.tabs(served, browser, request.node.name)
+
+
+@pytest.fixture
+def desk(tmp_path, engine):
+    """The desk of a page, without a server."""
+    from mam.web.desk import Desk
+
+    desk = Desk(lambda user, memory: Space(Store(tmp_path / "data", user), engine), "ann")
+    desk._load()
+    return desk

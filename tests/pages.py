@@ -1,11 +1,11 @@
-"""For tests of the page in a real browser: a running page, and tabs in which nothing may go wrong."""
+"""What tests of the page in a real browser share; its fixtures are in conftest."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,18 +18,31 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from mam.engine import Engine
 from mam.space import Space
-from mam.store import Store
+from mam.store import Store, new_id
+from mam.values import Slot
 from mam.web.desk import Desk
 from mam.web.serve import launch
 
 expect.set_options(timeout=20_000)  # a machine with two cores that does something else, too
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+ANN, BOB = (SimpleNamespace(username=name, session_hash="one") for name in ("ann", "bob"))  # requests
+DOG = "My dog is called Rex."
+CAT = "My cat is called Tom."
+ODD = 'My cat is <img src="http://198.51.100.1/x.png" onerror="window.hacked=1"> ${1+1} {{value}} `tick` ![p](http://198.51.100.1/y)'
 
 
-@contextmanager
-def serving(folder: Path, engine: Engine) -> Iterator[SimpleNamespace]:
-    """A running page; `space` is the same memory from outside, as another program has it."""
+def started() -> Iterator[Browser]:
+    if BROWSER is None:
+        pytest.fail("these tests drive a real browser: install Chromium (apt-get install chromium) and run them again")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def running(folder: Path, engine: Engine) -> Iterator[SimpleNamespace]:
+    """A running page of Ann's; its `space` is the same memory from outside, as another program has it."""
     desk = Desk(lambda user, memory: Space(Store(folder, user), engine), "ann", "tiny-base")
     blocks = launch(desk, None, quiet=True)
     space = Space(Store(folder, "ann"), engine)
@@ -38,27 +51,16 @@ def serving(folder: Path, engine: Engine) -> Iterator[SimpleNamespace]:
     space.close()
 
 
-@contextmanager
-def browsing() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.fail("these tests drive a real browser: install Chromium (apt-get install chromium) and run them again")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@contextmanager
-def tabs(browser: Browser, url: str, name: str) -> Iterator[Callable[..., Page]]:
-    """Opens the page in a tab; afterwards no request may have gone anywhere else, and no script may have failed."""
+def tabs(served: SimpleNamespace, browser: Browser, name: str) -> Iterator:
+    """A function that opens the page; afterwards no request may have gone elsewhere, and no script have failed."""
     opened, requests, errors = [], [], []
 
     def open_tab(**how) -> Page:
         page = browser.new_page(**how)
         page.set_default_timeout(20_000)
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(url)
+        page.on("request", lambda r: requests.append(r.url))
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.goto(served.url)
         expect(page.locator("#status .status:not(.loading)")).to_be_visible()
         opened.append(page)
         return page
@@ -70,4 +72,43 @@ def tabs(browser: Browser, url: str, name: str) -> Iterator[Callable[..., Page]]
             page.screenshot(path=Path(folder) / f"{name}-{number}.png")
         page.close()
     assert errors == []
-    assert [each for each in requests if not each.startswith((url, "data:", "blob:"))] == []
+    assert [url for url in requests if not url.startswith((served.url, "data:", "blob:"))] == []
+
+
+def say(page: Page, text: str) -> None:
+    page.locator("#text textarea").fill(text)
+    page.locator("#send").click()
+    expect(page.locator("#said .exchange").last.locator(".you")).to_contain_text(text[:20])
+    expect(page.locator("#stop")).to_be_hidden()
+    expect(page.locator("#send")).to_be_visible()
+
+
+def open_memory(page: Page) -> None:
+    page.get_by_role("tab", name="Memory").click()
+
+
+def row(page: Page, text: str):
+    return page.locator("tr[data-slot]", has_text=text)
+
+
+def opened(page: Page, text: str):
+    """The page of a memory."""
+    row(page, text).locator("button.text").click()
+    sheet = page.locator("#slot-page .sheet")
+    expect(sheet.locator(".whole")).to_have_text(text)
+    return sheet
+
+
+def sent(act: str, *slots: str, **fields) -> SimpleNamespace:
+    """An event as the page's scripts send it."""
+    return SimpleNamespace(act=act, slots=list(slots), **fields)
+
+
+def a_slot(text: str, **fields) -> Slot:
+    return Slot(**{"id": new_id(), "text": text, "said": text, "speaker": "user", "told": datetime.now(UTC)} | fields)
+
+
+def left_of(text: str, *folders: Path) -> list[Path]:
+    """Files that hold the text."""
+    found = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    return [file for file in found if text.encode() in file.read_bytes()]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -12,92 +10,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from fakes import RuleMemory, rule_engine
+from fakes import RuleMemory
+from pages import DOG, ODD, open_memory, say
+from playwright.sync_api import expect
 
 from mam.errors import InputError, WeightsError
 from mam.space import Space
 from mam.store import Store
-
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-os.environ["NO_PROXY"] = "127.0.0.1,localhost"
-
-from playwright.sync_api import Page, expect, sync_playwright
-
-from mam.web import inside, memory, talk
+from mam.web import inside, talk
 from mam.web import page as pages
 from mam.web.desk import Desk
 from mam.web.inside import Inside
-from mam.web.memory import Memory
 from mam.web.serve import launch
 from mam.web.talk import Talk
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-DOG = "My dog is called Rex."
-ODD = 'My cat is <img src="http://198.51.100.1/x.png" onerror="window.hacked=1"> ${1+1} {{value}} `tick` ![p](http://198.51.100.1/y)'
-
-
-@pytest.fixture(scope="module")
-def engine(tiny_folder):
-    return rule_engine(tiny_folder)
-
-
-@pytest.fixture
-def served(tmp_path, engine):
-    """A running page; `served.space` is the same memory from outside, as another program has it."""
-    desk = Desk(lambda user, memory: Space(Store(tmp_path / "data", user), engine), "ann", "tiny-base")
-    blocks = launch(desk, None, quiet=True)
-    space = Space(Store(tmp_path / "data", "ann"), engine)
-    yield SimpleNamespace(url=blocks.local_url, space=space, desk=desk)
-    blocks.close()
-    space.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.fail("these tests drive a real browser: install Chromium (apt-get install chromium) and run them again")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def tab(served, browser, request, tmp_path):
-    """Opens the page in a tab; afterwards no request may have gone anywhere else, and no script may have failed."""
-    opened, requests, errors = [], [], []
-
-    def open_tab() -> Page:
-        page = browser.new_page()
-        page.set_default_timeout(20_000)
-        page.on("request", lambda r: requests.append(r.url))
-        page.on("pageerror", lambda e: errors.append(str(e)))
-        page.goto(served.url)
-        expect(page.locator("#status .status:not(.loading)")).to_be_visible()
-        opened.append(page)
-        return page
-
-    yield open_tab
-    folder = os.environ.get("MAM_SCREENSHOTS")
-    for number, page in enumerate(opened):
-        if folder:
-            page.screenshot(path=Path(folder) / f"{request.node.name}-{number}.png")
-        page.close()
-    assert errors == []
-    assert [url for url in requests if not url.startswith((served.url, "data:", "blob:"))] == []
-
-
-def say(page: Page, text: str) -> None:
-    page.locator("#text textarea").fill(text)
-    page.locator("#send").click()
-    expect(page.locator("#said .exchange").last.locator(".you")).to_contain_text(text[:20])
-    expect(page.locator("#stop")).to_be_hidden()
-    expect(page.locator("#send")).to_be_visible()
-
-
-def open_memory(page: Page) -> None:
-    page.get_by_role("tab", name="Memory").click()
 
 
 def test_tell_then_ask_in_another_conversation(served, tab):
@@ -244,60 +169,11 @@ def test_the_guided_tour_leaves_the_own_memory_alone(served, tab):
     assert served.space.sessions() == [] and [slot.text for slot in served.space.slots(None)] == [DOG]
 
 
-def test_edit_delete_restore_act_at_once_and_in_every_tab(served, tab):
-    slot = served.space.add(DOG)
-    here, there = tab(), tab()
-    open_memory(here)
-    open_memory(there)
-    row = here.locator("tr[data-slot]")
-    row.get_by_role("button", name="Edit").click()
-    row.locator("textarea").fill("My dog is called Max.")
-    row.get_by_role("button", name="Save").click()
-    expect(here.locator("#slots .text")).to_have_text("My dog is called Max.")
-    expect(there.locator("#slots .text")).to_have_text("My dog is called Max.")
-    assert served.space.slot(slot.id).text == "My dog is called Max."
-    there.get_by_role("button", name="Delete").click()
-    for page in (there, here):
-        expect(page.locator("tr[data-slot]")).to_have_count(0)
-    here.locator("#tools label", has_text="Trash").click()
-    here.get_by_role("button", name="Restore").click()
-    expect(there.locator("#slots .text")).to_have_text("My dog is called Max.")
-
-
-def test_search_narrows_the_table(served, tab):
-    for text in (DOG, "My cat is called Tom."):
-        served.space.add(text)
-    page = tab()
-    open_memory(page)
-    expect(page.locator("tr[data-slot]")).to_have_count(2)
-    page.locator("#find input, #find textarea").fill("CAT")
-    expect(page.locator("#slots .text")).to_have_text(["My cat is called Tom."])
-
-
-def test_a_draft_survives_changes_elsewhere_and_a_conflict_is_told(served, tab):
-    slot = served.space.add(DOG)
-    page = tab()
-    open_memory(page)
-    page.get_by_role("button", name="Edit").click()
-    page.locator("#slots textarea").fill("A draft.")
-    served.space.edit(slot.id, "Changed by another program.")
-    served.space.add("My cat is called Tom.")
-    expect(page.locator("tr[data-slot]")).to_have_count(2)
-    expect(page.locator("#slots textarea")).to_have_value("A draft.")
-    page.get_by_role("button", name="Save").click()
-    expect(page.locator(".toast-body")).to_contain_text("changed elsewhere")
-    assert served.space.slot(slot.id).text == "Changed by another program."
-
-
 def test_what_people_say_is_shown_as_it_is(served, tab):
     page = tab()
     say(page, ODD)
     expect(page.locator("#said .you")).to_contain_text("${1+1} {{value}} `tick`")
     expect(page.locator("#last .written")).to_contain_text("<img src=")
-    open_memory(page)
-    expect(page.locator("#slots .text")).to_have_text(ODD)
-    page.get_by_role("button", name="Edit").click()
-    expect(page.locator("#slots textarea")).to_have_value(ODD)
     assert page.locator("#desk img").count() == 0 and page.evaluate("window.hacked") is None
 
 
@@ -347,10 +223,6 @@ def test_errors_are_said_in_a_toast(served, tab):
     page = tab()
     page.locator("#send").click()
     expect(page.locator(".toast-body")).to_contain_text("write something first")
-    open_memory(page)
-    page.locator("#note textarea").fill("word " * 1000)
-    page.locator("#add").click()
-    expect(page.locator(".toast-body").last).to_contain_text("at most 2,000 characters")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -396,12 +268,7 @@ def test_users_only_reach_what_is_theirs(tmp_path, engine):
     slot = desk.space(ann).add(DOG)
     chat = desk.space(ann).session("Monday")
     chat.send(DOG, max_tokens=4)
-    views, chats = Memory(desk), Talk(desk)
-    assert DOG in views.table("All", "", ann) and DOG not in views.table("All", "", bob)
-    for act in ("edit", "delete", "restore"):
-        event = SimpleNamespace(act=act, slot=slot.id, version="1", text="forged text")
-        with pytest.raises(InputError):
-            views.change(event, "All", "", bob)
+    chats = Talk(desk)
     turn = chat.turns()[0].id
     for act in ("open", "rename", "archive", "restore"):
         with pytest.raises(InputError):
@@ -442,7 +309,7 @@ def test_views_escape_whatever_they_show():
     )  # fmt: skip
     turn = replace(turn, archived=(Archived(slot, -1.0, {bad: -1.0}),))
     shown = inside.panel(turn) + inside.heading(turn) + inside.given(turn, 3, 4) + talk.conversation([turn])
-    shown += memory.slots([slot]) + talk.sessions([Session(bad, bad, now, 1)], None) + pages.status(None, bad)
+    shown += talk.sessions([Session(bad, bad, now, 1)], None) + pages.status(None, bad)
     shown += pages.status({"base": bad, "memory": bad, "device": bad, "precision": bad}, "")
     assert "<script>" not in shown and "&\"'" not in shown
 

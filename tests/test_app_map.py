@@ -6,10 +6,8 @@ import re
 from types import SimpleNamespace
 
 import numpy as np
-import pages
 import pytest
-from fakes import rule_engine
-from pages import expect
+from playwright.sync_api import expect
 
 from mam import atlas
 from mam.errors import InputError
@@ -28,28 +26,10 @@ TEXTS = [f"My {thing} is in {place}." for thing in ("boat", "bike", "car") for p
 ODD = 'My cat is <img src="http://198.51.100.1/x.png" onerror="window.hacked=1"> <b>bold</b> ${1+1} {{value}}'
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_folder):
-    return rule_engine(tiny_folder)
-
-
-@pytest.fixture
-def served(tmp_path, engine, monkeypatch):
+@pytest.fixture(autouse=True)
+def quick_maps(monkeypatch):
+    """UMAP compiles for seconds; the views do not care who puts the points where."""
     monkeypatch.setattr(atlas, "umap", lambda keys, dimensions, start, **_: np.cbrt(atlas.pca(keys, dimensions)))
-    with pages.serving(tmp_path / "data", engine) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with pages.browsing() as browser:
-        yield browser
-
-
-@pytest.fixture
-def tab(served, browser, request):
-    with pages.tabs(browser, served.url, request.node.name) as open_tab:
-        yield open_tab
 
 
 def show(page, name: str) -> None:
@@ -96,7 +76,7 @@ def test_a_point_opens_its_memory_with_true_neighbours(served, tab):
     shown = page.locator("#map-card .card > .text")
     expect(shown).to_be_visible()
     chosen = next(slot for slot in slots if slot.text == shown.inner_text())
-    near = served.space.nearest(chosen.id)[0][0]
+    near = served.space.neighbours(chosen.id, maps.NEIGHBOURS)[0][0]
     expect(page.locator("#map-card li .text").first).to_have_text(near.text)
     page.locator("#map-card li button").first.focus()
     page.keyboard.press("Enter")  # a neighbour, by keyboard

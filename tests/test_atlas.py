@@ -90,8 +90,8 @@ def test_a_new_slot_lies_with_its_true_neighbours(m, many):
     twin = m.add(texts(1)[0])  # says what the first one says
     now = where(m.layout())
     assert np.linalg.norm(np.subtract(now[twin.id], now[many[0]])) < 0.1
-    assert m.nearest(twin.id)[0] == (m.slot(many[0]), pytest.approx(1)) and layout.placed == 0
-    assert all(slot.id != twin.id for slot, _ in m.nearest(twin.id, 64))
+    assert m.neighbours(twin.id)[0] == (m.slot(many[0]), pytest.approx(1)) and layout.placed == 0
+    assert all(slot.id != twin.id for slot, _ in m.neighbours(twin.id, 64))
 
 
 def test_pca_places_a_slot_where_it_would_have_drawn_it(m, few):

@@ -390,7 +390,13 @@ def test_no_operation_reaches_another_user(open_space, tmp_path):
         "purge": lambda: bob.purge(slot.id),
         "purge_session": lambda: bob.purge_session(chat.id),
         "archive_session": lambda: bob.archive_session(chat.id),
+        "rename_session": lambda: bob.rename_session(chat.id, "forged"),
         "turn": lambda: bob.turn(turn.id),
+        "take_back": lambda: bob.take_back(turn),
+        "around": lambda: bob.around(turn.id),
+        "reads_of": lambda: bob.reads_of(slot.id),
+        "neighbours": lambda: bob.neighbours(slot.id),
+        "tokens_of": lambda: bob.tokens_of(slot.id),
     }
     for name, call in by_id.items():
         with pytest.raises(MamError):
@@ -401,6 +407,9 @@ def test_no_operation_reaches_another_user(open_space, tmp_path):
         "turns": lambda: bob.turns(chat.id),
         "slots": lambda: bob.slots(None) + bob.slots(None, session=chat.id) + bob.slots(None, as_of=datetime.now(UTC)),
         "count": lambda: bob.count(None),
+        "find": lambda: bob.find(state=None, ids=[slot.id]).slots + bob.find(slot.id, "id", None).slots,
+        "tags": lambda: bob.tags(),
+        "origins": lambda: sum(bob.origins(), []),
         "search": lambda: bob.search(ASK) + bob.search("dog", by="words") + bob.search(slot.id, by="id"),
         "read": lambda: bob.read(ASK).reads,
         "reading": lambda: bob.reading(ASK, bob.encoded([ASK])[ASK], 8).reads,
@@ -414,13 +423,13 @@ def test_no_operation_reaches_another_user(open_space, tmp_path):
     }
     for name, call in empty.items():
         assert not call(), name
-    assert DOG.encode() not in (tmp_path / "y.jsonl").read_bytes()
+    assert DOG.encode() not in (tmp_path / "y.jsonl").read_bytes() and DOG not in bob.exported(complete=True)
     assert bob.session(chat.id).id != chat.id and bob.session("Monday").turns() == []
     with pytest.raises(InputError):  # a forged conversation: its id is ann's, its space is bob's
         Chat(bob, ann.sessions()[0]).send("My cat is called Tom.", **SHORT)
     harmless = {  # take no id, or work on a turn or slot that the caller holds already
         "user", "about", "close", "session", "version", "add", "without", "attribution", "influence", "import_",
-        "ingest", "write", "judged", "encoded", "writing", "refresh", "index",
+        "ingest", "exported", "write", "judged", "encoded", "writing", "refresh", "index",
     }  # fmt: skip
     public = {name for name, _ in inspect.getmembers(Space) if not name.startswith("_")}
     assert public == by_id.keys() | empty.keys() | harmless

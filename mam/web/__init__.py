@@ -1,7 +1,10 @@
 """The web page: a thin shell around the Python API, as the command line is.
 
-page      what is where, and which event calls what
-desk      what the events do: a few calls of the public API each
-panels    values to HTML, everything escaped
+page      which view is where
+desk      who asks, and the space they get
+here      what the views pass on to each other
+talk      the conversation
+inside    a turn, with figures (`plot`)
+memory    the table of slots; slot: the page of one; files: in, out and purging; report: what came of a change
 theme     colours and type (with assets/style.css)
 """

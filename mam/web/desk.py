@@ -22,6 +22,8 @@ from mam.errors import InputError, MamError
 from mam.space import Space
 from mam.values import Turn
 
+MOST_AT_ONCE = 1_000  # memories that one click may change
+
 log = logging.getLogger(__name__)
 
 DEMO = " (guided tour)"  # behind a user's name: whose demo space it is
@@ -133,6 +135,25 @@ class Desk:
     def leave(self, request: gr.Request, session: str | None) -> None:
         """Forget a temporary conversation; any other stays."""
         self._temporary.pop((self.user_of(request), session), None)
+
+
+def sent(event: gr.EventData, name: str, kind: type = str):
+    """A field of an event as the page's scripts send it. Raises InputError for one that is missing or of another kind.
+
+    Events come from a browser and can be forged: what an id in them stands for is still the space's to check.
+    """
+    value = getattr(event, name, None)
+    if not isinstance(value, kind):
+        raise InputError("The page sent something that mam does not understand; load it again.")
+    return value
+
+
+def sent_slots(event: gr.EventData) -> list[str]:
+    """The ids of the memories that an event is about, at least one, each once."""
+    ids = sent(event, "slots", list)
+    if not all(isinstance(id, str) for id in ids) or not 1 <= len(ids) <= MOST_AT_ONCE:
+        raise InputError(f"Choose between 1 and {MOST_AT_ONCE:,} memories.")
+    return list(dict.fromkeys(ids))
 
 
 def plainly(handler: Callable) -> Callable:

@@ -18,7 +18,7 @@ def _state(value=None):
 
 
 def script(name: str) -> str:
-    """JavaScript of a component, from the assets."""
+    """JavaScript or CSS of a component, from the assets."""
     return (ASSETS / name).read_text("utf-8")
 
 

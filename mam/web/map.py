@@ -80,7 +80,7 @@ class Map:
         except InputError:
             return card(None)
         titles = {session.id: session.title for session in m.sessions()}
-        return card(slot, m.nearest(slot.id, NEIGHBOURS), titles.get(slot.session, ""))
+        return card(slot, m.neighbours(slot.id, NEIGHBOURS), titles.get(slot.session, ""))
 
     def picked(self, event: gr.EventData, request: gr.Request) -> tuple:
         """A click or a lasso: (the memory to show, the ids drawn around)."""

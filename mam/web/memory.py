@@ -1,104 +1,325 @@
-"""The memory: a table of all slots, changed where they stand; every change counts from the next word on."""
+"""The memory: a table of all slots, found, sorted and changed where they stand; changes count from the next word on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 
 import gradio as gr
 
+from mam.errors import InputError
 from mam.space import Space
-from mam.values import ACTIVE, ARCHIVED, DELETED, SUPERSEDED, USER, Slot
-from mam.web.desk import Desk, plainly
-from mam.web.here import QUIET, Here, script
+from mam.values import ACTIVE, ARCHIVED, DELETED, SUPERSEDED, USER, Found, Slot
+from mam.web.changes import changed, undone
+from mam.web.desk import Desk, plainly, sent
+from mam.web.here import MEMORY, QUIET, Here, script
+from mam.web.report import Report, duplicates, listed, working
+from mam.web.work import followed
 
 SHOWN = {"Remembered": ACTIVE, "Replaced": SUPERSEDED, "Put away": ARCHIVED, "Trash": DELETED, "All": None}
 STATES = {ACTIVE: "remembered", SUPERSEDED: "replaced", ARCHIVED: "put away", DELETED: "in the trash"}
-ROWS = 200  # of the table at once: a browser chokes on ten thousand
+BY = {"containing": "text", "by meaning": "reader", "by words": "words", "by id": "id"}
+ORDERS = {
+    "Newest first": "newest", "Oldest first": "oldest", "Most read first": "most read",
+    "Surest first": "gate score", "A to Z": "alphabetical",
+}  # fmt: skip
+ROWS = 50  # of the table at once
+ANY = ""  # value of a filter that lets everything through
+FIRST = ("Remembered", "", "text", "newest", ANY, ANY, ANY, False)  # what the table shows at first
 
 
 class Memory:
     def __init__(self, desk: Desk):
         self.desk = desk
 
-    def table(self, shown: str, find: str, request: gr.Request) -> str:
-        return _table(self.desk.space(request), shown, find)
+    # -- looking --------------------------------------------------------------------------------------------------
 
-    def change(self, event: gr.EventData, shown: str, find: str, request: gr.Request) -> str:
-        """A button of the table: edit, delete or restore; returns the table as it is then."""
-        m, act, id = self.desk.space(request), event.act, event.slot
-        if act == "edit":
-            m.edit(id, event.text, version=int(event.version))
-            gr.Info("Changed. It counts from the next word on.")
-        elif act == "delete":
-            m.delete(id)
-            gr.Info("In the trash. It is not read any more.")
-        elif act == "restore":
-            m.restore(id)
-            gr.Info("Remembered again.")
-        return _table(m, shown, find)
+    def table(
+        self,
+        page: int,
+        before: tuple,
+        tab: str,
+        shown: str,
+        query: str,
+        by: str,
+        order: str,
+        tag: str,
+        origin: str,
+        session: str,
+        pinned: bool,
+        request: gr.Request,
+    ) -> tuple[str, int, tuple]:
+        """The rows of a page of what is looked for, from its beginning when that is not what it was `before`.
 
-    def add(self, text: str, shown: str, find: str, request: gr.Request) -> tuple[str, str]:
+        Returns (rows, page, what is looked for).
+        """  # fmt: skip
+        if tab != MEMORY:
+            return (gr.skip(),) * 3
+        if shown not in SHOWN:
+            raise InputError(f"There is no list {shown!r}.")
+        m, looking = self.desk.space(request), (shown, query, by, order, tag, origin, session, pinned)
+        filters = {"tag": tag or None, "session": session or None, "pinned": pinned or None}
+        kind, _, name = origin.partition(":")
+        if kind in ("speaker", "document"):
+            filters[kind] = name
+        filters = {name: value for name, value in filters.items() if value is not None}
+        page = page if tuple(before) == looking else 0
+        found = m.find(query, by, SHOWN[shown], order=order, offset=page * ROWS, limit=ROWS, **filters)
+        if found.total and not found.slots:  # so much was deleted meanwhile that this page is no more
+            page = (found.total - 1) // ROWS
+            found = m.find(query, by, SHOWN[shown], order=order, offset=page * ROWS, limit=ROWS, **filters)
+        ranked = query.strip() and by in ("reader", "words")
+        note = "Best first; only what is remembered is searched." if ranked else ""
+        narrowed = bool(filters or query.strip() or shown != FIRST[0])
+        return slots(found, page, note, narrowed, _capacity(m)), page, looking
+
+    def choices(self, tab: str, tag: str, origin: str, session: str, request: gr.Request) -> tuple:
+        """What there is to choose from in the filters now; a choice that is gone is let go."""
+        if tab != MEMORY:
+            return (gr.skip(),) * 3
+        m = self.desk.space(request)
+        speakers, documents = m.origins()
+        tags = [("Any tag", ANY), *((f"{name} ({count:,})", name) for name, count in m.tags().items())]
+        told = [("From anyone", ANY), *((_speaker(name), f"speaker:{name}") for name in speakers)]
+        told += [(f"File: {name}", f"document:{name}") for name in documents]
+        talks = [("Any conversation", ANY), *((known.title, known.id) for known in m.sessions() if known.turns)]
+
+        def update(known: list[tuple[str, str]], value: str):
+            return gr.update(choices=known, value=value if value in [item for _, item in known] else ANY)
+
+        return update(tags, tag), update(told, origin), update(talks, session)
+
+    # -- changing -------------------------------------------------------------------------------------------------
+
+    def act(self, event: gr.EventData, request: gr.Request) -> tuple:
+        """A button of the table; returns (data version, report, open memory, page, turn)."""
+        m, same = self.desk.space(request), gr.skip()
+        act = sent(event, "act")
+        if act == "open":
+            return same, same, m.slot(sent(event, "slot")).id, same, same
+        if act == "page":
+            return same, same, same, max(sent(event, "page", int), 0), same
+        report = changed(m, event)
+        looked = None if act == "purge" else same  # the turn on show may quote what was purged
+        return m.version(), report or same, same, same, looked
+
+    def add(self, text: str, request: gr.Request) -> tuple[str, int]:
         m = self.desk.space(request)
         m.add(text)
-        return "", _table(m, shown, find)
+        gr.Info("Remembered. It counts from the next word on.")
+        return "", m.version()
+
+    def undo(self, request: gr.Request) -> tuple[int, str]:
+        m = self.desk.space(request)
+        report = undone(m)
+        return m.version(), report
+
+    def duplicates(self, request: gr.Request) -> Iterator[str]:
+        """What says the same, for somebody to look at before it is merged."""
+        m = self.desk.space(request)
+        yield duplicates((yield from followed(lambda told: m.consolidate(preview=True, progress=told), _comparing)))
+
+    def report(self, event: gr.EventData, request: gr.Request) -> Iterator[tuple]:
+        """A button of a report: close it, undo, or merge what it lists; (data version, report)."""
+        m, act = self.desk.space(request), sent(event, "act")
+        if act == "close":
+            yield gr.skip(), ""
+        elif act == "undo":
+            yield self.undo(request)
+        elif act == "consolidate":
+            step = yield from followed(
+                lambda told: m.consolidate(progress=told), lambda bar: (gr.skip(), _comparing(bar))
+            )
+            note = "These stay; what said the same is kept as replaced and is not read any more."
+            yield m.version(), listed("Merged", note, [merged.kept for merged in step], undo=True)
+        else:
+            raise InputError(f"There is no button {act!r}.")
+
+    # -- where it all is ------------------------------------------------------------------------------------------
 
     def view(self, here: Here) -> None:
+        self.page, self.before = gr.State(0), gr.State(FIRST)
         with gr.Row(elem_id="by-hand", equal_height=True):
             self.note = gr.Textbox(
                 placeholder="Add a memory by hand …", show_label=False, container=False, max_lines=3, scale=8,
                 elem_id="note", label="New memory",
             )  # fmt: skip
             self.keep = gr.Button("Add", scale=1, min_width=84, elem_id="add")
-        with gr.Row(elem_id="tools", equal_height=True):
-            self.shown = gr.Radio(
-                list(SHOWN), value="Remembered", show_label=False, container=False, scale=3, min_width=380
-            )
+        with gr.Row(elem_id="search", equal_height=True):
             self.find = gr.Textbox(
-                value="", placeholder="Search …", show_label=False, container=False, max_lines=1, scale=1,
+                value="", placeholder="Search the memory …", show_label=False, container=False, max_lines=1, scale=6,
                 min_width=200, elem_id="find", label="Search",
             )  # fmt: skip
-        self.rows = gr.HTML(slots([]), js_on_load=script("slots.js"), elem_id="slots")
+            self.by = _choice(BY, "How to search", 2, 130)
+            self.order = _choice(ORDERS, "Order", 2, 150)
+        with gr.Row(elem_id="tools", equal_height=True):
+            self.shown = gr.Radio(
+                list(SHOWN), value=FIRST[0], show_label=False, container=False, scale=3, min_width=380, label="State"
+            )
+            self.back = gr.Button("Undo the last change", size="sm", elem_id="undo", scale=0, min_width=150)
+            self.same = gr.Button("Find duplicates", size="sm", elem_id="duplicates", scale=0, min_width=120)
+        with gr.Row(elem_id="filters", equal_height=True):
+            self.tag = _choice({"Any tag": ANY}, "Tag", 2, 120)
+            self.origin = _choice({"From anyone": ANY}, "Told by, or document", 2, 130)
+            self.session = _choice({"Any conversation": ANY}, "Conversation", 3, 160)
+            self.pinned = gr.Checkbox(False, label="Pinned only", container=False, scale=1, min_width=110)
+            self.clear = gr.Button("Clear", size="sm", elem_id="clear", scale=0, min_width=70)
+        code = script("dialog.js") + script("slots.js")
+        self.rows = gr.HTML("", js_on_load=code, css_template=script("slots.css"), elem_id="slots")
 
-    def wire(self, here: Here) -> None:
-        which = [self.shown, self.find]
-        for happens in (self.shown.change, self.find.change, here.version.change):
-            happens(plainly(self.table), which, self.rows, **QUIET)
-        self.rows.select(plainly(self.change), which, self.rows, **QUIET)
+    def wire(self, here: Here, report: Report) -> None:
+        filters = [self.shown, self.find, self.by, self.order, self.tag, self.origin, self.session, self.pinned]
+        shows = [self.rows, self.page, self.before]
+        latest = QUIET | {"trigger_mode": "always_last"}  # of many letters typed quickly the last one counts
+        changes = [control.change for control in (here.version, here.tab, self.page, *filters)]
+        for happens in changes:
+            happens(plainly(self.table), [self.page, self.before, here.tab, *filters], shows, **latest)
+        for happens in (here.version.change, here.tab.change):
+            own = [self.tag, self.origin, self.session]
+            happens(plainly(self.choices), [here.tab, *own], own, **latest)
+        self.clear.click(lambda: FIRST, None, filters, **QUIET)
+        self.rows.select(
+            plainly(self.act), None, [here.version, report.sheet, here.slot, self.page, here.turn], **QUIET
+        )
         for happens in (self.note.submit, self.keep.click):
-            happens(plainly(self.add), [self.note, *which], [self.note, self.rows], **QUIET)
+            happens(plainly(self.add), self.note, [self.note, here.version], **QUIET)
+        self.back.click(plainly(self.undo), None, [here.version, report.sheet], **QUIET)
+        self.same.click(plainly(self.duplicates), None, report.sheet, **QUIET)
+        report.sheet.select(plainly(self.report), None, [here.version, report.sheet], **QUIET)
 
 
-def _table(m: Space, shown: str, find: str) -> str:
-    found = m.slots(SHOWN[shown], find=find, newest_first=True, limit=ROWS)
-    return slots(found, m.count(SHOWN[shown], find=find))
+def _choice(known: dict[str, str], label: str, scale: int, width: int) -> gr.Dropdown:
+    return gr.Dropdown(
+        list(known.items()), value=next(iter(known.values())), label=label, show_label=False, container=False,
+        scale=scale, min_width=width, filterable=False,
+    )  # fmt: skip
+
+
+def _comparing(bar: str) -> str:
+    return working("Looking for duplicates")(bar)
+
+
+def _capacity(m: Space) -> tuple[int, int] | None:
+    """(active slots, how many there may be) where there is a bound."""
+    bound = m.about().get("capacity")
+    return (m.count(), int(bound)) if bound else None
+
+
+def _speaker(name: str) -> str:
+    return "You" if name == USER else name
 
 
 # -- HTML; every text is escaped here -----------------------------------------------------------------------------
 
+COLUMNS = ("Memory", "Told", "Read", "State", "Tags")
+BULK = {
+    "delete": "Delete", "restore": "Restore", "tag": "Tag …", "pin": "Pin", "merge": "Merge …", "purge": "Purge …"
+}  # fmt: skip
 
-def slots(found: Sequence[Slot], total: int = 0) -> str:
-    """A table of memories, the first of `total`; its buttons carry the slot and the version that was shown."""
-    rows = "".join(map(_row, found))
-    if not rows:
-        return '<p class="empty">There is nothing here.</p>'
-    left = total > len(found)
-    more = f'<p class="empty">The latest {len(found)} of {total:,}; search for the others.</p>' if left else ""
-    head = "<tr><th>Memory</th><th>Told</th><th>State</th><th><span class='unseen'>What to do</span></th></tr>"
-    return f'<table class="slots"><thead>{head}</thead><tbody>{rows}</tbody></table>{more}'
+
+def slots(
+    found: Found, page: int = 0, note: str = "", narrowed: bool = False, capacity: tuple[int, int] | None = None
+) -> str:
+    """A page of a table of memories; its buttons carry the slot and the version that was shown."""
+    summary = _summary(found, note, capacity)
+    if not found.slots:
+        return summary + _nothing(narrowed)
+    chosen = "".join(f'<button data-bulk="{act}">{label}</button>' for act, label in BULK.items())
+    bulk = f'<div class="bulk" role="toolbar" aria-label="Chosen memories" hidden><b></b>{chosen}'
+    bulk += '<button data-bulk="none">Choose none</button></div>'
+    ticks = '<th class="tick"><input type="checkbox" data-all aria-label="Choose all on this page"></th>'
+    head = ticks + "".join(f'<th class="{name.lower()}" scope="col">{name}</th>' for name in COLUMNS)
+    head += '<th class="actions"><span class="unseen">What to do</span></th>'
+    rows = "".join(map(_row, found.slots))
+    return (
+        f'{summary}{bulk}<table class="slots"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        f"{_pager(found, page)}"
+    )
+
+
+def _summary(found: Found, note: str, capacity: tuple[int, int] | None) -> str:
+    count = f"{found.total:,} {'memory' if found.total == 1 else 'memories'}"
+    bound = ""
+    if capacity:
+        share = min(capacity[0] / capacity[1], 1) * 100
+        bound = (
+            f'<span class="capacity">{capacity[0]:,} of at most {capacity[1]:,} remembered'
+            f'<span class="track"><span style="width:{share:.1f}%"></span></span></span>'
+        )
+    return f'<p class="summary" role="status"><b>{count}</b> {escape(note)}{bound}</p>'
+
+
+def _nothing(narrowed: bool) -> str:
+    if narrowed:
+        return '<p class="blank"><b>Nothing matches.</b> Look for something else, or clear the filters.</p>'
+    return (
+        '<p class="blank"><b>Nothing is remembered yet.</b> Tell it something about you in the conversation, add a '
+        "memory by hand above, or import a file below.</p>"
+    )
+
+
+def _pager(found: Found, page: int) -> str:
+    if found.total <= ROWS:
+        return ""
+    first = page * ROWS + 1
+    last = first + len(found.slots) - 1
+    ends = (found.total - 1) // ROWS
+
+    def button(to: int, label: str, off: bool) -> str:
+        return f'<button data-page="{to}"{" disabled" if off else ""}>{label}</button>'
+
+    return (
+        '<nav class="pager" aria-label="Pages">'
+        f"{button(0, 'First', page == 0)}{button(page - 1, 'Previous', page == 0)}"
+        f"<span>{first:,}–{last:,} of {found.total:,}</span>"
+        f"{button(page + 1, 'Next', page >= ends)}{button(ends, 'Last', page >= ends)}</nav>"
+    )
 
 
 def _row(slot: Slot) -> str:
     origin = [] if slot.speaker == USER else [escape(slot.speaker)]
+    origin += [escape(slot.position)] if slot.position else []
     origin += [f"you said: “{escape(slot.said)}”"] if slot.said != slot.text and slot.speaker == USER else []
     origin += [f"edited {slot.version - 1}×"] if slot.version > 1 else []
     below = f"<small>{' · '.join(origin)}</small>" if origin else ""
-    actions = {"edit": "Edit", "delete": "Delete"} if slot.state == ACTIVE else {"restore": "Restore"}
-    actions |= {"delete": "Delete"} if slot.state in (SUPERSEDED, ARCHIVED) else {}
-    buttons = "".join(f'<button data-act="{act}">{label}</button>' for act, label in actions.items())
+    told = slot.told.astimezone()
     return (
         f'<tr data-slot="{escape(slot.id)}" data-version="{slot.version}" class="{slot.state}">'
-        f'<td><span class="text">{escape(slot.text)}</span>{below}</td>'
-        f"<td>{slot.told.astimezone():%d %b %Y, %H:%M}</td><td>{STATES[slot.state]}</td>"
-        f'<td class="actions">{buttons}</td></tr>'
+        f'<td class="tick"><input type="checkbox" aria-label="Choose: {escape(slot.text[:80])}"></td>'
+        f'<td class="memory"><button class="text" data-act="open">{escape(slot.text)}</button>{below}</td>'
+        f'<td class="told" title="{told:%d %b %Y, %H:%M}">{told:%d %b %Y}</td>'
+        f'<td class="read">{f"{slot.reads:,}×" if slot.reads else "–"}</td>'
+        f'<td class="state">{STATES[slot.state]}</td><td class="tags">{chips(slot)}</td>'
+        f'<td class="actions">{buttons(slot, ("edit", "delete", "restore"))}{star(slot)}</td></tr>'
     )
+
+
+LABELS = {"edit": "Edit", "delete": "Delete", "restore": "Restore", "archive": "Put away", "purge": "Purge …"}
+
+
+def buttons(slot: Slot, acts: Sequence[str]) -> str:
+    """Of these buttons the ones that make sense for a memory in its state."""
+    useless = {
+        "edit": slot.state == DELETED, "delete": slot.state == DELETED, "restore": slot.state == ACTIVE,
+        "archive": slot.state != ACTIVE,
+    }  # fmt: skip
+    return "".join(f'<button data-act="{act}">{LABELS[act]}</button>' for act in acts if not useless.get(act))
+
+
+def star(slot: Slot) -> str:
+    """The button that pins a memory, or unpins it."""
+    label = "Pinned: never put away to make room. Unpin it" if slot.pinned else "Pin: never put it away to make room"
+    return (
+        f'<button class="star" data-act="{"unpin" if slot.pinned else "pin"}" aria-pressed="{str(slot.pinned).lower()}"'
+        f' aria-label="{label}" title="{label}">{"★" if slot.pinned else "☆"}</button>'
+    )
+
+
+def chips(slot: Slot) -> str:
+    """The tags of a memory, each with a button that takes it away, and one to add another."""
+    found = "".join(
+        f'<span class="chip">{escape(tag)}<button data-act="untag" data-tag="{escape(tag)}"'
+        f' aria-label="Take away the tag {escape(tag)}">×</button></span>'
+        for tag in slot.tags
+    )
+    return f'{found}<button class="chip add" data-act="tagging" aria-label="Add a tag" title="Add a tag">+</button>'

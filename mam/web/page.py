@@ -9,10 +9,13 @@ import gradio as gr
 from mam.errors import MamError
 from mam.web.compare import Compare
 from mam.web.desk import Desk, plainly
+from mam.web.files import Files
 from mam.web.here import COMPARE, INSIDE, MAP, MEMORY, QUIET, TALK, TIMELINE, TRAIN, WHAT_IF, Here
 from mam.web.inside import Inside
 from mam.web.map import Map
 from mam.web.memory import Memory
+from mam.web.report import Report
+from mam.web.slot import SlotPage
 from mam.web.talk import Talk
 from mam.web.timeline import Timeline
 from mam.web.tour import Tour
@@ -26,6 +29,7 @@ IS_DARK = "() => document.body.classList.contains('dark')"
 def page(desk: Desk) -> gr.Blocks:
     talk, inside, what_if, compare = Talk(desk), Inside(desk), WhatIf(desk), Compare(desk)
     memory, atlas, timeline = Memory(desk), Map(desk), Timeline(desk)
+    files, slot, report = Files(desk), SlotPage(desk), Report()
     training, tour = Training(desk), Tour(desk)
     with gr.Blocks(title="mam", analytics_enabled=False, fill_width=True) as blocks:
         here = Here()
@@ -51,16 +55,22 @@ def page(desk: Desk) -> gr.Blocks:
                     compare.view(here)
                 with _tab("Memory", MEMORY, here):
                     memory.view(here)
+                    files.view(here)
                 with _tab("Map", MAP, here):
                     atlas.view(here)
                 with _tab("Timeline", TIMELINE, here):
                     timeline.view(here)
                 with _tab("Train", TRAIN, here):
                     training.view(here)
-        for view in (talk, what_if, compare, memory, atlas, training):
+        slot.view(here)  # over whichever view it was opened from
+        report.view(here)
+        for view in (talk, what_if, compare, atlas, training):
             view.wire(here)
         for view in (inside, timeline):  # these also open other tabs
             view.wire(here, tabs)
+        for view in (memory, files):
+            view.wire(here, report)
+        slot.wire(here, tabs, report)
         tour.wire(here, tabs, talk, compare)
         tick = gr.Timer(TICK)
         for happens in (tick.tick, blocks.load):

@@ -108,6 +108,17 @@ class Talk:
     def listed(self, session: str | None, find: str, away: bool, request: gr.Request) -> str:
         return self._sessions(session, request, find, away)
 
+    def follow(self, session: str | None, find: str, away: bool, request: gr.Request) -> tuple:
+        """The log as it is now: a purge, here or in another tab, takes words out of it, or all of it away."""
+        if session is None or self._key(request) in self._stops:
+            return (gr.skip(),) * 7
+        try:
+            turns = self.desk.chat(session, request).turns()
+        except InputError:
+            return self.begin(session, find, away, request)
+        log = gr.skip() if not turns else conversation(turns)
+        return gr.skip(), log, *[gr.skip()] * 5
+
     def _shows(self, chat: Chat, find: str, away: bool, request: gr.Request) -> tuple:
         turns = chat.turns()
         if not turns:
@@ -163,6 +174,7 @@ class Talk:
         self.new.click(plainly(self.begin), listing, shows, **QUIET)
         self.secret.click(plainly(self.begin_temporary), listing, shows, **QUIET)
         self.list.select(plainly(self.sessions), listing, shows, **QUIET)
+        here.version.change(plainly(self.follow), listing, shows, **QUIET)
         self.before.select(plainly(self.line), here.session, [here.turn, self.text, self.editing], **QUIET)
         for happens in (here.version.change, self.find.change, self.away.change):
             happens(plainly(self.listed), listing, self.list, **QUIET)
