@@ -8,6 +8,7 @@ from mam.errors import InputError
 from mam.web.desk import Desk
 from mam.web.here import ASSETS
 from mam.web.page import page
+from mam.web.plot import AHEAD
 from mam.web.theme import theme
 
 
@@ -27,6 +28,7 @@ def launch(desk: Desk, port: int | None, browser: bool = False, quiet: bool = Fa
             footer_links=[],
             theme=theme(),
             css_paths=[ASSETS / "style.css"],
+            head=AHEAD,
         )
     except OSError as error:
         raise InputError(f"Port {port} is taken; choose another one with --port.") from error
