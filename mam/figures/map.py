@@ -161,6 +161,7 @@ class _Points:
         slots = sorted(slots, key=lambda slot: slot.state != ACTIVE)  # the legend shows the shape of the first
         shapes = [SHAPES[slot.state] for slot in slots]
         edge = {"width": 0.6, "color": "rgba(255,255,255,0.35)" if self.dark else "rgba(0,0,0,0.3)"}
+        edge = {"width": 0} if self.kind is go.Scattergl else edge  # so many would be seen as one black spot
         self.trace(
             figure, self.at(slots), mode="markers", name=name, meta="slots", hovertemplate="%{text}<extra></extra>",
             customdata=[slot.id for slot in slots], text=[_said(slot) for slot in slots],

@@ -9,6 +9,7 @@ from mam.errors import InputError
 from mam.web.desk import Desk
 from mam.web.here import ASSETS
 from mam.web.page import page
+from mam.web.plot import AHEAD
 from mam.web.theme import theme
 
 HERE = "127.0.0.1"
@@ -46,6 +47,7 @@ def launch(
             auth_message=WHO if accounts else None,
             theme=theme(),
             css_paths=[ASSETS / "style.css"],
+            head=AHEAD,
         )
     except OSError as error:
         raise InputError(f"Port {port} is taken; choose another one with --port.") from error
