@@ -122,7 +122,7 @@ def test_twenty_people_chat_at_once_and_everybody_gets_their_own(tmp_path, engin
         thread.join(120)
     assert not failed
     for number in range(20):
-        m = desk.space(SimpleNamespace(username=f"user {number}"))
+        m = desk.space(SimpleNamespace(username=f"user {number}", session_hash="another tab"))
         (session,) = m.sessions()
         assert [slot.text for slot in m.slots()] == [f"My number is {number}."]
         told, asked = m.turns(session.id)

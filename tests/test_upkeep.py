@@ -414,6 +414,10 @@ def test_no_operation_reaches_another_user(open_space, tmp_path):
         "read": lambda: bob.read(ASK).reads,
         "reading": lambda: bob.reading(ASK, bob.encoded([ASK])[ASK], 8).reads,
         "current": lambda: bob.current(asked.reads),
+        "likeness": lambda: bob.likeness(ASK),
+        "layout": lambda: bob.layout().ids,
+        "refit": lambda: bob.refit().ids,
+        "timeline": lambda: bob.timeline().happenings,
         "consolidate": lambda: bob.consolidate(),
         "export": lambda: bob.export(tmp_path / "x.jsonl") + bob.export(tmp_path / "y.jsonl", complete=True),
         "set_capacity": lambda: bob.set_capacity(None),
@@ -428,8 +432,8 @@ def test_no_operation_reaches_another_user(open_space, tmp_path):
     with pytest.raises(InputError):  # a forged conversation: its id is ann's, its space is bob's
         Chat(bob, ann.sessions()[0]).send("My cat is called Tom.", **SHORT)
     harmless = {  # take no id, or work on a turn or slot that the caller holds already
-        "user", "about", "close", "session", "version", "add", "without", "attribution", "influence", "import_",
-        "ingest", "exported", "write", "judged", "encoded", "writing", "refresh", "index",
+        "user", "about", "close", "session", "version", "add", "without", "attribution", "influence", "what_if",
+        "keys", "import_", "ingest", "exported", "write", "judged", "encoded", "writing", "refresh", "index",
     }  # fmt: skip
     public = {name for name, _ in inspect.getmembers(Space) if not name.startswith("_")}
     assert public == by_id.keys() | empty.keys() | harmless

@@ -11,6 +11,7 @@ from html import escape
 import gradio as gr
 
 from mam import figures
+from mam.errors import InputError
 from mam.prompt import prompt_text
 from mam.values import Archived, Candidate, Read, Turn, Write
 from mam.web.desk import Desk, plainly
@@ -31,6 +32,13 @@ class Inside:
             return panel(None), heading(None), ""
         last = self.desk.turn(id, request)
         return panel(last), heading(last), given(last, *self._tokens(last, request))
+
+    def follow(self, id: str | None, request: gr.Request) -> tuple[str, str, str]:
+        """The same after a change anywhere: a purge in another tab takes words out of a turn, or all of it away."""
+        try:
+            return self.look(id, request)
+        except InputError:
+            return self.look(None, request)
 
     def _tokens(self, last: Turn, request: gr.Request) -> tuple[int, int]:
         """Tokens of the context: those of the slots, and those of the prompt."""
@@ -74,7 +82,9 @@ class Inside:
                 self.stages = plot("Milliseconds of each stage", elem_id="stages")
 
     def wire(self, here: Here, tabs: gr.Tabs) -> None:
-        here.turn.change(plainly(self.look), here.turn, [self.short, self.head, self.given], **QUIET)
+        words = [self.short, self.head, self.given]
+        here.turn.change(plainly(self.look), here.turn, words, **QUIET)
+        here.version.change(plainly(self.follow), here.turn, words, **QUIET)
         plots = [self.heat, self.parts, self.stages]
         for happens in (here.turn.change, here.tab.change):
             happens(plainly(self.plots), [here.turn, here.tab, here.dark], plots, **QUIET)

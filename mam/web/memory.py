@@ -85,7 +85,8 @@ class Memory:
         talks = [("Any conversation", ANY), *((known.title, known.id) for known in m.sessions() if known.turns)]
 
         def update(known: list[tuple[str, str]], value: str):
-            return gr.update(choices=known, value=value if value in [item for _, item in known] else ANY)
+            gone = {} if value in [item for _, item in known] else {"value": ANY}
+            return gr.update(choices=known, **gone)  # the value is not sent back: another may be chosen meanwhile
 
         return update(tags, tag), update(told, origin), update(talks, session)
 
@@ -172,8 +173,9 @@ class Memory:
         shows = [self.rows, self.page, self.before]
         latest = QUIET | {"trigger_mode": "always_last"}  # of many letters typed quickly the last one counts
         changes = [control.change for control in (here.version, here.tab, self.page, *filters)]
+        ordered = {"concurrency_id": "table", "concurrency_limit": 1}  # or an older answer could come last and stay
         for happens in changes:
-            happens(plainly(self.table), [self.page, self.before, here.tab, *filters], shows, **latest)
+            happens(plainly(self.table), [self.page, self.before, here.tab, *filters], shows, **latest, **ordered)
         for happens in (here.version.change, here.tab.change):
             own = [self.tag, self.origin, self.session]
             happens(plainly(self.choices), [here.tab, *own], own, **latest)
