@@ -5,13 +5,17 @@ The half of a space that only reads: it joins what the store knows (see `queries
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mam.attribution import attribution
+from mam import whatif
+from mam.ablation import Alternative, influence, without
+from mam.attribution import Attribution, attribution
 from mam.errors import InputError
+from mam.timeline import Timeline, timeline
 from mam.values import ACTIVE, Found, Read, Slot, Turn, Version
 
 if TYPE_CHECKING:
@@ -28,6 +32,7 @@ class Lookback:
     store: Store
     engine: Engine
     _index: SlotIndex
+    _timelines: tuple[int, dict[str | None, Timeline]]
 
     # -- slots ----------------------------------------------------------------------------------------------------
 
@@ -112,14 +117,10 @@ class Lookback:
 
     def neighbours(self, id: str, n: int = 5) -> list[tuple[Slot, float]]:
         """The active slots most like this one, best first, with the cosine of their keys, -1..1."""
-        slot, memory = self.store.slot(id), self.engine.memory
+        slot = self.store.slot(id)
         with self.engine.lock:
             self.refresh()
-            stored = self.store.keys([id], memory.fingerprint).get(id, b"")
-            if len(stored) == 4 * memory.dim:
-                key = np.frombuffer(stored, dtype="<f4").copy()  # torch wants arrays that may be written
-            else:
-                key = memory.keys(memory.encode([slot.text]))[0]
+            key = self.keys([slot])[0].copy()  # torch wants arrays that may be written
             near = self._index.nearest(key, n + 1)
         return [(other, cosine) for other, cosine in near if other.id != id][:n]
 
@@ -153,3 +154,57 @@ class Lookback:
     def around(self, turn: str, near: int = 1) -> list[Turn]:
         """The turn with this id and up to `near` turns of its session before and after it, oldest first."""
         return self.store.around(turn, near)
+
+    # -- a look inside --------------------------------------------------------------------------------------------
+
+    def without(self, turn: Turn, slot_ids: Sequence[str]) -> tuple[str, list[float]]:
+        """The same turn answered greedily without those slots.
+
+        Returns that reply and, for each token of the turn's own reply, KL(with ‖ without) in nats.
+        """
+        missing = set(slot_ids) - {read.slot.id for read in turn.reads if read.given}
+        if missing:
+            raise InputError(f"Turn {turn.id} was not given {', '.join(sorted(missing))}; choose among its reads.")
+        return without(self.engine, turn, set(slot_ids))
+
+    def what_if(self, turn: Turn, **change) -> Alternative:
+        """The turn once more: without some slots, with another strength of the memory, another `k` or threshold.
+
+        Nothing is stored. See `mam.whatif.what_if` for what can be changed.
+        """
+        return whatif.what_if(self, turn, **change)
+
+    def attribution(self, turn: Turn) -> Attribution:
+        """How much each token of the reply looked at each slot: shares of attention (tokens, slots)."""
+        with self.engine.lock:
+            return attribution(self.engine.base, self.engine.integrator, turn)
+
+    def influence(self, turn: Turn) -> np.ndarray:
+        """How differently each token of the reply would be said without each slot: nats (tokens, slots)."""
+        return influence(self.engine, turn)
+
+    # -- all of it ------------------------------------------------------------------------------------------------
+
+    def likeness(self, query: str) -> dict[str, float]:
+        """How like the reader finds each active slot to a query in meaning: cosine, by slot id."""
+        from mam.space import LONGEST_QUERY, cleaned
+
+        query = cleaned(query)[:LONGEST_QUERY]
+        with self.engine.lock:
+            self.refresh()
+            key = self.engine.memory.keys(self.engine.memory.encode([query]))[0]
+            cosine = self._index.similarity(key).tolist()
+        return {slot.id: cosine[row] for row, slot in enumerate(self._index.slots) if slot is not None}
+
+    def timeline(self, session: str | None = None) -> Timeline:
+        """All turns, and the writes, reads, edits and deletes of slots in and between them.
+
+        session: only the turns of the session with this id, and what happened to the slots they told or read.
+        """
+        seen = self.version()  # read before the rows, so that what is kept is never older than it says
+        if self._timelines[0] != seen:
+            self._timelines = (seen, {})
+        of = self._timelines[1]
+        if session not in of:
+            of[session] = timeline(self.store, session)
+        return of[session]

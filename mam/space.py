@@ -18,10 +18,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from mam import backup, exchange, intake, proof, upkeep, whatif
-from mam.ablation import Alternative, influence, without
+from mam import backup, exchange, intake, proof, upkeep
 from mam.atlas import Atlas, Layout
-from mam.attribution import Attribution, attribution
 from mam.chat import Chat
 from mam.dates import resolve
 from mam.engine import Engine
@@ -30,7 +28,7 @@ from mam.index import SlotIndex
 from mam.lookback import Lookback
 from mam.reader import Reading
 from mam.store import Store, new_id
-from mam.timeline import Timeline, timeline
+from mam.timeline import Timeline
 from mam.values import (
     ACTIVE,
     DELETED,
@@ -241,34 +239,6 @@ class Space(Lookback):
             self.refresh()
             return self.engine.memory.read(query, self.engine.memory.encode([query])[0], self._index, k)
 
-    # -- a look inside --------------------------------------------------------------------------------------------
-
-    def without(self, turn: Turn, slot_ids: Sequence[str]) -> tuple[str, list[float]]:
-        """The same turn answered greedily without those slots.
-
-        Returns that reply and, for each token of the turn's own reply, KL(with ‖ without) in nats.
-        """
-        missing = set(slot_ids) - {read.slot.id for read in turn.reads if read.given}
-        if missing:
-            raise InputError(f"Turn {turn.id} was not given {', '.join(sorted(missing))}; choose among its reads.")
-        return without(self.engine, turn, set(slot_ids))
-
-    def what_if(self, turn: Turn, **change) -> Alternative:
-        """The turn once more: without some slots, with another strength of the memory, another `k` or threshold.
-
-        Nothing is stored. See `mam.whatif.what_if` for what can be changed.
-        """
-        return whatif.what_if(self, turn, **change)
-
-    def attribution(self, turn: Turn) -> Attribution:
-        """How much each token of the reply looked at each slot: shares of attention (tokens, slots)."""
-        with self.engine.lock:
-            return attribution(self.engine.base, self.engine.integrator, turn)
-
-    def influence(self, turn: Turn) -> np.ndarray:
-        """How differently each token of the reply would be said without each slot: nats (tokens, slots)."""
-        return influence(self.engine, turn)
-
     # -- a look at all of it ----------------------------------------------------------------------------------------
 
     def layout(self, dimensions: int = 2, *, wait: bool = True) -> Layout:
@@ -291,32 +261,10 @@ class Space(Lookback):
         self._atlas.refit_later(dimensions)
         return self._atlas.layout(dimensions, False)
 
-    def likeness(self, query: str) -> dict[str, float]:
-        """How like the reader finds each active slot to a query in meaning: cosine, by slot id."""
-        query = cleaned(query)[:LONGEST_QUERY]
-        with self.engine.lock:
-            self.refresh()
-            key = self.engine.memory.keys(self.engine.memory.encode([query]))[0]
-            cosine = self._index.similarity(key).tolist()
-        return {slot.id: cosine[row] for row, slot in enumerate(self._index.slots) if slot is not None}
-
     def keys(self, slots: Sequence[Slot]) -> np.ndarray:
         """Keys (slots, dim) float32 of slots in any state; those that are missing are made."""
         with self.engine.lock:
             return self._keys(list(slots))
-
-    def timeline(self, session: str | None = None) -> Timeline:
-        """All turns, and the writes, reads, edits and deletes of slots in and between them.
-
-        session: only the turns of the session with this id, and what happened to the slots they told or read.
-        """
-        seen = self.version()  # read before the rows, so that what is kept is never older than it says
-        if self._timelines[0] != seen:
-            self._timelines = (seen, {})
-        of = self._timelines[1]
-        if session not in of:
-            of[session] = timeline(self.store, session)
-        return of[session]
 
     # -- in and out -----------------------------------------------------------------------------------------------
 

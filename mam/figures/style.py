@@ -28,10 +28,15 @@ def plain(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def cut(text: str, length: int) -> str:
-    """The beginning of a text as one line, at most `length` characters, as `plain`."""
+def shortened(text: str, length: int) -> str:
+    """The beginning of a text as one line, at most `length` characters; not escaped."""
     text = " ".join(text.split())
-    return plain(text if len(text) <= length else text[: length - 1].rstrip() + "…")
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def cut(text: str, length: int) -> str:
+    """The same, as `plain`."""
+    return plain(shortened(text, length))
 
 
 def styled(figure: go.Figure, height: int, dark: bool) -> go.Figure:

@@ -47,21 +47,18 @@ def page(desk: Desk) -> gr.Blocks:
                         talk.view(here)
                     with gr.Column(scale=3, min_width=280, elem_id="trace"):
                         inside.beside(here)
-                with _tab("Inside a turn", INSIDE, here):
-                    inside.view(here)
-                with _tab("What if", WHAT_IF, here):
-                    what_if.view(here)
-                with _tab("Compare", COMPARE, here):
-                    compare.view(here)
-                with _tab("Memory", MEMORY, here):
-                    memory.view(here)
-                    files.view(here)
-                with _tab("Map", MAP, here):
-                    atlas.view(here)
-                with _tab("Timeline", TIMELINE, here):
-                    timeline.view(here)
-                with _tab("Train", TRAIN, here):
-                    training.view(here)
+                for name, id, *views in (
+                    ("Inside a turn", INSIDE, inside),
+                    ("What if", WHAT_IF, what_if),
+                    ("Compare", COMPARE, compare),
+                    ("Memory", MEMORY, memory, files),
+                    ("Map", MAP, atlas),
+                    ("Timeline", TIMELINE, timeline),
+                    ("Train", TRAIN, training),
+                ):
+                    with _tab(name, id, here):
+                        for view in views:
+                            view.view(here)
         slot.view(here)  # over whichever view it was opened from
         report.view(here)
         for view in (talk, what_if, compare, atlas, training):

@@ -12,6 +12,7 @@ import gradio as gr
 
 from mam import figures
 from mam.ablation import Alternative
+from mam.figures.style import shortened
 from mam.values import Turn
 from mam.web.desk import Desk, plainly
 from mam.web.here import QUIET, WHAT_IF, Here, script
@@ -19,6 +20,7 @@ from mam.web.plot import drawn, plot
 from mam.whatif import STRONGEST, K
 
 EMPTY = "Ask it something that it remembers, then come back: here you see what it would have said with another memory."
+LABEL = 80  # characters of a memory
 FULL = 2.0  # nats at which a token has the full colour
 
 
@@ -33,7 +35,7 @@ class WhatIf:
         m = self.desk.space(request)
         last = self.desk.turn(id, request) if id else None
         given = [r.slot for r in last.reads if r.given] if last and not last.abstained else []
-        choices = [(_short(slot.text), slot.id) for slot in given]
+        choices = [(shortened(slot.text, LABEL), slot.id) for slot in given]
         limits = m.engine.memory.settings.reading
         rest = (
             gr.CheckboxGroup(choices=choices, value=[id for _, id in choices], visible=bool(choices)),
@@ -116,11 +118,6 @@ class WhatIf:
         )
 
 
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 80 else text[:79] + "…"
-
-
 # -- HTML; every text is escaped here -----------------------------------------------------------------------------
 
 
@@ -141,7 +138,7 @@ def now(last: Turn, other: Alternative | None) -> str:
     if other is None:
         return _reply("What if", last, '<p class="empty">Move a control to see what it would have said.</p>')
     given = [read for read in other.reads if read.given and read.weight > 0]
-    slots = "".join(f"<li>{read.weight:.2f} · {escape(_short(read.slot.text))}</li>" for read in given)
+    slots = "".join(f"<li>{read.weight:.2f} · {escape(shortened(read.slot.text, LABEL))}</li>" for read in given)
     below = f"<ul>{slots}</ul>" if slots else '<p class="note">no memory</p>'
     same = '<p class="note">the same words</p>' if other.reply == last.reply else ""
     return _reply("What if", last, f'<p class="tokens">{escape(other.reply)}</p>{same}{below}')
