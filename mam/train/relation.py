@@ -2,13 +2,16 @@
 
 duplicate   the same thing told in other words
 update      another value for what can hold only one, told as a change or plainly
-new         everything else, chosen to be near: another person, another value where several may hold, a sister kind
+new         everything else, chosen to be near: another person, another value where several may hold, a sister kind,
+            a kind that is told in like words
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date, timedelta
 from functools import cache, partial
+from heapq import nlargest
 from random import Random
 
 import numpy as np
@@ -16,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mam.index import words
 from mam.lives import days, kinds, phrasing
 from mam.model import MemoryModel
 from mam.relation import KINDS, RelationHead
@@ -23,6 +27,7 @@ from mam.train.loop import Part
 
 PAIRS = 48  # of a step
 VALIDATION = 600
+ALIKE = 6  # kinds that sound most like one
 CONTEXT = 0.15  # share of pairs whose new text comes with the sentence before it
 NEW, DUPLICATE, UPDATE = range(len(KINDS))
 
@@ -66,16 +71,31 @@ def _unrelated(random: Random, split: str, kind: kinds.Kind) -> tuple[str, str]:
         kind = random.choice([k for k in _kinds(split) if k.many])
         who, (one, two) = _who(random, kind), _values(random, kind, 2)
         return say(kind, one, who), say(kind, two, who)
-    if roll < 0.5 and len(kind.who) > 1:  # another person
+    if roll < 0.45 and len(kind.who) > 1:  # another person
         (first, second), (one, two) = random.sample(kind.who, 2), _values(random, kind, 2)
         return say(kind, one, first), say(kind, two, second, one, change=True)
     others = [k for k in _kinds(split) if k.name != kind.name]
     sisters = [k for k in others if k.family == kind.family]
-    other = random.choice(sisters if sisters and roll < 0.75 else others)
+    other = random.choice(_alike(split)[kind.name] if roll < 0.7 else sisters if sisters and roll < 0.85 else others)
     who = _who(random, kind)
     new, old = _values(random, other, 2)
     whom = who if who in other.who else _who(random, other)
     return say(kind, _values(random, kind, 1)[0], who), say(other, new, whom, old, change=random.random() < 0.3)
+
+
+@cache
+def _alike(split: str) -> dict[str, list[kinds.Kind]]:
+    """For each kind those of other families that are told in the most like words: the view from a room, its walls."""
+    said = {kind.name: set().union(*map(words, (*kind.tell, *kind.update))) for kind in _kinds(split)}
+    common = Counter(word for told in said.values() for word in told)
+
+    def likeness(one: kinds.Kind, other: kinds.Kind) -> float:
+        return sum(1 / common[word] for word in said[one.name] & said[other.name]) / len(said[other.name]) ** 0.5
+
+    return {
+        kind.name: nlargest(ALIKE, (k for k in _kinds(split) if k.family != kind.family), partial(likeness, kind))
+        for kind in _kinds(split)
+    }
 
 
 def _who(random: Random, kind: kinds.Kind) -> str:
