@@ -280,6 +280,7 @@ def test_users_only_reach_what_is_theirs(tmp_path, engine):
         lambda: chats.line(SimpleNamespace(act="edit", turn=turn), chat.id, bob),
         lambda: Inside(desk).look(turn, bob),
         lambda: Inside(desk).plots(turn, "inside", False, bob),
+        lambda: Inside(desk).heat_map(turn, "inside", False, bob),
         lambda: Inside(desk).picked(SimpleNamespace(pick=slot.id), bob),
     ):
         with pytest.raises(InputError):

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from mam.bench import common, edit, gate, latency, noharm, recall, store, tune
+from mam.bench import common, edit, gate, latency, noharm, page, recall, store, tune
 from mam.errors import InputError
 
 BENCHES = {
@@ -17,6 +17,7 @@ BENCHES = {
     "gate": gate.run,
     "latency": latency.run,
     "store": store.run,
+    "page": page.run,
 }
 
 

@@ -50,6 +50,14 @@ FIGURES = {  # benchmark: {key: (what it says, goal)}
         "purge_s": ("purging one slot, s", "≤ 1"),
         "peak_mib": ("peak memory, MiB", "–"),
     },
+    "page": {
+        "interactive_s": ("the page takes a message, server warm, s", "≤ 3"),
+        "edit_ms": ("an edit in the table is visible, ms", "≤ 300"),
+        "delete_ms": ("a delete, ms", "≤ 300"),
+        "inspector_ms": ("inspector of a stored turn, ms", "≤ 500"),
+        "heat_map_ms": ("… with its heat map, ms", "–"),
+        "map_10000_s": ("map of 10,000 slots, fitted before, s", "≤ 2"),
+    },
 }
 
 

@@ -46,7 +46,7 @@ def run(world: common.World, settings: common.Settings) -> dict:
 def _measured(world: common.World, settings: common.Settings, size: int) -> dict:
     draw = random.Random(settings.seed)
     with common.temporary() as folder:
-        _fill(folder, world, size, draw)
+        fill(folder, world, size, draw)
         before = psutil.Process().memory_info().rss
         with _peak() as peak:
             opening, reading = zip(*(_open_and_read(folder, world) for _ in range(OPENINGS)), strict=True)
@@ -104,9 +104,9 @@ def _figures(space: Space, folder: Path, draw: random.Random, settings: common.S
     }
 
 
-def _fill(folder: Path, world: common.World, size: int, draw: random.Random) -> None:
+def fill(folder: Path, world: common.World, size: int, draw: random.Random | None = None) -> None:
     """Slots told a minute apart until now, with random unit keys of the memory model's fingerprint."""
-    store, memory = Store(folder), world.memory
+    draw, store, memory = draw or random.Random(0), Store(folder), world.memory
     keys = np.random.default_rng(0)
     for start in range(0, size, 5_000):
         part = [_slot(_sentence(draw), size - number) for number in range(start, min(start + 5_000, size))]

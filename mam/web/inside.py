@@ -49,18 +49,26 @@ class Inside:
                 engine.base.tokenizer(prompt_text(last), add_special_tokens=False)["input_ids"]
             )
 
-    def plots(self, id: str | None, tab: str, dark: bool, request: gr.Request) -> tuple[str, str, str]:
-        """Heat map, parts of the scores, and stages; the first takes a look back through the base."""
+    def plots(self, id: str | None, tab: str, dark: bool, request: gr.Request) -> tuple[str, str]:
+        """Parts of the scores, and stages."""
         if tab != INSIDE:
-            return (gr.skip(),) * 3
+            return (gr.skip(),) * 2
         if id is None:
-            return "", "", ""
-        m, last = self.desk.space(request), self.desk.turn(id, request)
-        heat = ""
-        if last.reply and not last.abstained and any(read.given for read in last.reads):
-            heat = drawn(figures.heat_map(last, m.attribution(last), m.influence(last), dark))
+            return "", ""
+        last = self.desk.turn(id, request)
         parts = drawn(figures.score_parts(last, dark)) if last.reads else ""
-        return heat, parts, drawn(figures.stages(last, dark)) if last.timing else ""
+        return parts, drawn(figures.stages(last, dark)) if last.timing else ""
+
+    def heat_map(self, id: str | None, tab: str, dark: bool, request: gr.Request) -> str:
+        """Tokens of the reply by memory; a look back through the base, once for every memory it was given."""
+        if tab != INSIDE:
+            return gr.skip()
+        if id is None:
+            return ""
+        m, last = self.desk.space(request), self.desk.turn(id, request)
+        if not last.reply or last.abstained or not any(read.given for read in last.reads):
+            return ""
+        return drawn(figures.heat_map(last, m.attribution(last), m.influence(last), dark))
 
     def beside(self, here: Here) -> None:
         """The short version, beside the chat."""
@@ -85,9 +93,9 @@ class Inside:
         words = [self.short, self.head, self.given]
         here.turn.change(plainly(self.look), here.turn, words, **QUIET)
         here.version.change(plainly(self.follow), here.turn, words, **QUIET)
-        plots = [self.heat, self.parts, self.stages]
         for happens in (here.turn.change, here.tab.change):
-            happens(plainly(self.plots), [here.turn, here.tab, here.dark], plots, **QUIET)
+            happens(plainly(self.plots), [here.turn, here.tab, here.dark], [self.parts, self.stages], **QUIET)
+            happens(plainly(self.heat_map), [here.turn, here.tab, here.dark], self.heat, **QUIET)
         self.whole.click(lambda: (gr.Tabs(selected=INSIDE), INSIDE), None, [tabs, here.tab], **QUIET)
         for drawing in (self.heat, self.parts):
             drawing.select(plainly(self.picked), None, here.slot, **QUIET)

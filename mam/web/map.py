@@ -123,6 +123,9 @@ class Map:
         gr.Info(f"{_memories(len(gone)).capitalize()} in the trash: not read any more, and to be restored from there.")
         return []
 
+    def undo(self, request: gr.Request) -> None:
+        gr.Info(f"Taken back: {_memories(len(self.desk.space(request).undo()))} as before the last change.")
+
     def refit(self, flat: str, request: gr.Request) -> None:
         self.desk.space(request).refit(DIMENSIONS[flat], wait=False)
         gr.Info("The map is being made anew. It shows by itself when it is ready.")
@@ -142,6 +145,7 @@ class Map:
                 list(DIMENSIONS), value="Flat", show_label=False, container=False, scale=1, min_width=170,
                 elem_id="map-flat", label="Dimensions",
             )  # fmt: skip
+            self.back = gr.Button("Undo", size="sm", scale=0, min_width=64, elem_id="map-undo")
             self.anew = gr.Button("Make anew", size="sm", scale=0, min_width=100, elem_id="map-anew")
             self.save = gr.HTML(
                 '<button type="button" data-act="save">Save as CSV</button>', elem_id="map-save",
@@ -184,6 +188,7 @@ class Map:
         for happens in (self.mark.click, self.word.submit):
             happens(plainly(self.tag), [self.ids, self.word], self.word, **QUIET)
         self.bin.click(plainly(self.delete), self.ids, self.ids, **QUIET)
+        self.back.click(plainly(self.undo), None, None, **QUIET)
         self.anew.click(plainly(self.refit), self.flat, None, **QUIET)
 
 
