@@ -55,7 +55,7 @@ def alternative(engine: Engine, turn: Turn, reads: Sequence[Read], spoken: bool 
     then = [] if turn.abstained else _given(turn.reads)
     with engine.lock:
         memory, other = _prepared(engine, then), _prepared(engine, _given(reads))
-        room = base.context - max(m.start if m else 0 for m in (memory, other)) - len(prompt)
+        room = max(base.context - max(m.start if m else 0 for m in (memory, other)) - len(prompt), 0)
         reply = [] if turn.abstained else reply[:room]
         divergence, choices = [], []
         if reply:
@@ -92,7 +92,9 @@ def influence(engine: Engine, turn: Turn) -> np.ndarray:
         return found
     with engine.lock:
         whole = engine.integrator.prepare(given)
-        fits = reply[: base.context - whole.start - len(prompt)]
+        fits = reply[: max(base.context - whole.start - len(prompt), 0)]
+        if not fits:
+            return found
         chances = _log_chances(engine, prompt, fits, whole)
         for column, read in enumerate(given):
             part = _prepared(engine, [other for other in given if other is not read])
@@ -116,8 +118,8 @@ def _spoken(base: Base, turn: Turn) -> tuple[list[int], list[int]]:
 
 def _log_chances(engine: Engine, prompt: Sequence[int], reply: Sequence[int], memory: Prepared | None) -> Tensor:
     """Log-probabilities (tokens of the reply, vocabulary) float32, each before the token is seen."""
-    logits = decode.forward(engine.base.model, [*prompt, *reply], memory)[0]
-    return logits[len(prompt) - 1 : -1].float().log_softmax(-1)
+    logits = decode.forward(engine.base.model, [*prompt, *reply[:-1]], memory, last=len(reply))[0]
+    return logits.float().log_softmax(-1)
 
 
 def _divergence(whole: Tensor, part: Tensor) -> list[float]:

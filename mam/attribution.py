@@ -43,7 +43,7 @@ def attribution(base: Base, integrator: Integrator, turn: Turn) -> Attribution:
         return Attribution(tokens, (), np.zeros((len(reply), 0), dtype=np.float32))
     prompt = base.tokenizer(prompt_text(turn), add_special_tokens=False)["input_ids"]
     memory = integrator.prepare(given)
-    forward = Pass(base.model, len(prompt) + len(reply), memory)
+    forward = Pass(base.model, len(prompt) + len(reply), memory, len(prompt))
     with torch.inference_mode(), _attention_weights(base.model):
         layers = forward.attentions([*prompt, *reply])
     asking = slice(len(prompt) - 1, len(prompt) + len(reply) - 1)  # the positions that predict the reply's tokens

@@ -8,7 +8,8 @@ Without a memory the loop gives the model exactly what `transformers.generate` g
 is the base alone, token for token. With one, the memory's columns stand before the chat in every layer's cache:
 
     cache columns   [ prefix and slot blocks: m | chat tokens: 0, 1, 2 ... ]
-    added to logits [ bias (log read weight)  | 0 where not later, hidden otherwise ]
+    added to logits [ bias (log read weight)  | 0 where not later, hidden otherwise ]   less `coverage` where a
+                    column's token was said in this reply
     rotary position [ already applied         | start, start + 1, ... ]
 """
 
@@ -38,6 +39,8 @@ class Prepared:
     bias: Tensor  # (m,) float32: log read weight, added to every chat token's attention logits on that column
     start: int  # rotary position of the first chat token
     active: Callable[[], AbstractContextManager] = nullcontext  # switches the low-rank adapters on for one forward
+    tokens: Tensor | None = None  # (m,) int64: the token of each column that coverage is for, -1 elsewhere
+    coverage: float = 0.0  # nats taken from the bias of a column once the reply has said its token
 
 
 class Layer(DynamicLayer):
@@ -103,12 +106,17 @@ def new_cache(model: PreTrainedModel, capacity: int) -> DynamicCache:
 class Pass:
     """Forward passes over one growing sequence: its cache and, with a memory, masks and positions.
 
-    `step(ids)` returns the logits (1, vocab) after the last id; `every=True` those after each: (1, n, vocab).
+    prompt: how many of the ids are the prompt (None: all). Those that follow are the reply, and what it has said is
+    *covered*: the columns of these tokens count less from then on, so that the next item of a list is not the first
+    one again (coverage: Tu et al. 2016, See et al. 2017; here a fixed amount per token, seen in training, too).
+    `step(ids)` returns the logits (1, vocab) after the last id; `last=n` those after each of the last n: (1, n, vocab).
     Raises WeightsError when the memory was prepared for another base.
     """
 
-    def __init__(self, model: PreTrainedModel, capacity: int, memory: Prepared | None = None):
-        self.model, self.memory, self.length = model, memory, 0
+    def __init__(
+        self, model: PreTrainedModel, capacity: int, memory: Prepared | None = None, prompt: int | None = None
+    ):
+        self.model, self.memory, self.prompt, self.length = model, memory, prompt, 0
         columns = memory.bias.shape[0] if memory else 0
         self.cache = new_cache(model, columns + capacity)
         self.device = model.get_input_embeddings().weight.device
@@ -116,9 +124,9 @@ class Pass:
         if memory:
             self._remember(memory, columns, capacity)
 
-    def step(self, ids: list[int], every: bool = False) -> Tensor:
-        out = self._forward(ids, logits_to_keep=0 if every else 1)
-        return out.logits if every else out.logits[:, -1]
+    def step(self, ids: list[int], last: int | None = None) -> Tensor:
+        out = self._forward(ids, logits_to_keep=1 if last is None else last)
+        return out.logits[:, -1] if last is None else out.logits
 
     def attentions(self, ids: list[int]) -> tuple[Tensor, ...]:
         """Attention weights of each layer, (1, heads, n, columns); only the plain ("eager") kernel has them."""
@@ -127,9 +135,7 @@ class Pass:
     def _forward(self, ids: list[int], **options):
         new = torch.tensor([ids], device=self.device)
         with self.memory.active() if self.memory else nullcontext():
-            out = self.model(
-                input_ids=new, past_key_values=self.cache, use_cache=True, **options, **self._chat(len(ids))
-            )
+            out = self.model(input_ids=new, past_key_values=self.cache, use_cache=True, **options, **self._chat(ids))
         self.length += len(ids)
         return out
 
@@ -144,32 +150,46 @@ class Pass:
             layer.remember(keys.to(self.device, dtype), values.to(self.device, dtype))
         self.row = torch.zeros(columns + capacity, dtype=dtype, device=self.device)
         self.row[:columns] = memory.bias
+        self.said = torch.zeros(columns, dtype=torch.bool, device=self.device)
         kinds = getattr(self.model.config.get_text_config(decoder=True), "layer_types", None) or ["full_attention"]
         self.windows = {kind: layer.window for kind, layer in zip(kinds, layers, strict=False)}
 
-    def _chat(self, new: int) -> dict:
-        """Positions and masks for `new` chat tokens; without a memory transformers makes its own."""
-        memory = self.memory
-        if memory is None:
+    def _chat(self, ids: list[int]) -> dict:
+        """Positions and masks for these chat tokens; without a memory transformers makes its own."""
+        if self.memory is None:
             return {}
-        first = memory.start + self.length
-        positions = torch.arange(first, first + new, device=self.device)[None]
-        masks = {kind: self._mask(new, window) for kind, window in self.windows.items()}
+        first = self.memory.start + self.length
+        positions = torch.arange(first, first + len(ids), device=self.device)[None]
+        weights = self._weights(ids)
+        masks = {kind: self._mask(weights, window) for kind, window in self.windows.items()}
         # bases whose layers differ take a mask per kind of layer, all others one mask
         return {"position_ids": positions, "attention_mask": masks if len(masks) > 1 else next(iter(masks.values()))}
 
-    def _mask(self, new: int, window: int | None) -> Tensor:
-        """(1, 1, new, columns + chat) added to the attention logits."""
-        columns, end = self.memory.bias.shape[0], self.length + new
-        row = self.row[: columns + end]
+    def _weights(self, ids: list[int]) -> Tensor:
+        """(n, columns): the memory's bias as each of the ids sees it, its own token counted among what was said."""
+        row, memory = self.row[: self.memory.bias.shape[0]], self.memory
+        asked = len(ids) if self.prompt is None or memory.tokens is None else max(self.prompt - self.length, 0)
+        if asked >= len(ids):
+            return row.expand(len(ids), -1)
+        reply = torch.tensor(ids, device=self.device)[:, None] == memory.tokens
+        reply[:asked] = False
+        fresh = reply.cummax(0).values & ~self.said
+        weights = row - (memory.coverage * fresh).to(row.dtype)
+        row.copy_(weights[-1])
+        self.said |= fresh[-1]
+        return weights
+
+    def _mask(self, weights: Tensor, window: int | None) -> Tensor:
+        """(1, 1, n, columns + chat) added to the attention logits."""
+        (new, columns), end = weights.shape, self.length + len(weights)
         if new == 1 and (window is None or end <= window):
-            return row[None, None, None]
-        hidden = torch.finfo(row.dtype).min
+            return self.row[None, None, None, : columns + end]
+        hidden = torch.finfo(weights.dtype).min
         query = torch.arange(self.length, end, device=self.device)[:, None]
         key = torch.arange(end, device=self.device)
         unseen = (key > query) if window is None else (key > query) | (key <= query - window)
-        chat = torch.zeros(new, end, dtype=row.dtype, device=self.device).masked_fill(unseen, hidden)
-        return torch.cat([row[:columns].expand(new, -1), chat], dim=1)[None, None]
+        chat = torch.zeros(new, end, dtype=weights.dtype, device=self.device).masked_fill(unseen, hidden)
+        return torch.cat([weights, chat], dim=1)[None, None]
 
 
 @torch.inference_mode()
@@ -196,7 +216,7 @@ def generate(
     check(ids, context - first, max_tokens, temperature, top_p)
     room = min(max_tokens, context - first - len(ids))
     sample = _sampler(temperature, top_p, seed)
-    forward, new = Pass(model, len(ids) + room, memory), ids
+    forward, new = Pass(model, len(ids) + room, memory, len(ids)), ids
     for _ in range(room):
         if stop is not None and stop.is_set():
             return
@@ -208,11 +228,16 @@ def generate(
 
 
 @torch.inference_mode()
-def forward(model: PreTrainedModel, ids: list[int], memory: Prepared | None = None) -> Tensor:
-    """Teacher-forced: the logits (1, n, vocab) after each of the n `ids`, with the memory if there is one."""
+def forward(model: PreTrainedModel, ids: list[int], memory: Prepared | None = None, last: int | None = None) -> Tensor:
+    """Teacher-forced: logits (1, n, vocab) after each of the `ids`, with the memory if there is one.
+
+    last: only after the last n, of which all but the first are a reply to what stands before them. With a large
+    vocabulary logits are the dear part of a pass: ask for no more than are looked at.
+    """
     if not ids:
         raise InputError("There is nothing to run: give at least one token.")
-    return Pass(model, len(ids), memory).step(list(ids), every=True)
+    forward = Pass(model, len(ids), memory, len(ids) - last + 1 if last else None)
+    return forward.step(list(ids), last=last or len(ids))
 
 
 def check(ids: list[int], context: int, max_tokens: int, temperature: float, top_p: float) -> None:

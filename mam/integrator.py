@@ -10,6 +10,8 @@ How the base sees a memory (the layout of its key/value cache):
   the slot's text, so it is computed once and cached, and an edit or a delete concerns that one block.
 - The *read weight* w of a slot enters every attention of every chat token on its block as + log w, so it is
   causal for the reply: at w = 0 the slot is not there.
+- What the reply has said is *covered*: the columns of these words weigh less from then on (see `decode.Pass`). A small
+  base does not keep count by itself: of "dark chocolate" and "red wine" it would name the heavier one twice.
 - The *prefix* (P key/value vectors per layer) and *low-rank adapters* on the attention projections are trained
   per base and active only while something is read: together they are the attachment. The base's weights never
   change.
@@ -36,6 +38,7 @@ from mam.lowrank import LowRank
 from mam.values import USER, Read, Slot
 
 BLOCK_CACHE_BYTES = 1 << 30
+SHORTEST_WORD = 3  # letters of a token that coverage is for
 BLOCK_TOKENS = 256  # a longer slot is cut: it would push the chat away from the prefix
 PREFIX_TEXT = (
     "Notes about the user, remembered from earlier conversations. Answer from these notes and from nothing else;"
@@ -50,6 +53,7 @@ class IntegratorConfig:
     rank: int = 16
     targets: str = r"(q_proj|v_proj|c_attn|query_key_value|qkv_proj|Wqkv)$"
     adapt_slots: bool = False  # adapters also on while slot blocks are encoded
+    coverage: float = 4.0  # nats taken from the log-weight of what was said already; 0: none
 
 
 class Integrator(nn.Module):
@@ -66,6 +70,7 @@ class Integrator(nn.Module):
         self.to(base.device)
         self._blocks: OrderedDict[str, Tensor] = OrderedDict()
         self._bytes = 0
+        self._words: dict[int, bool] = {}  # which tokens are words
         self._lock = threading.Lock()
 
     @property
@@ -102,7 +107,7 @@ class Integrator(nn.Module):
             if text in self._blocks:
                 self._blocks.move_to_end(text)
                 return self._blocks[text]
-        ids = self.base.tokenizer(text, add_special_tokens=False)["input_ids"][:BLOCK_TOKENS]
+        ids = self._ids(text)
         with self.adapters.active() if self.config.adapt_slots else nullcontext():
             block = self._encode(ids, position=self.config.prefix)
         with self._lock:
@@ -128,7 +133,8 @@ class Integrator(nn.Module):
     def prepare(self, reads: Sequence[Read]) -> Prepared:
         """The memory of one turn: prefix and the blocks of the given reads, with log-weights as attention bias."""
         given = [r for r in reads if r.given and r.weight > 0]
-        blocks = [self.block(render(r.slot)) for r in given]
+        texts = [render(r.slot) for r in given]
+        blocks = [self.block(text) for text in texts]
         memory = torch.cat([self.prefix.to(self.base.dtype), *blocks], dim=3)
         lengths = [b.shape[3] for b in blocks]
         logs = [0.0] * self.config.prefix
@@ -140,7 +146,25 @@ class Integrator(nn.Module):
             bias=torch.tensor(logs, device=self.base.device),
             start=self.config.prefix + max(lengths, default=0),
             active=self.adapters.active,
+            tokens=torch.tensor(
+                [-1] * self.config.prefix + [i for t in texts for i in self.covered(self._ids(t))],
+                device=self.base.device,
+            ),
+            coverage=self.config.coverage,
         )
+
+    def _ids(self, text: str) -> list[int]:
+        return self.base.tokenizer(text, add_special_tokens=False)["input_ids"][:BLOCK_TOKENS]
+
+    def covered(self, ids: Sequence[int]) -> list[int]:
+        """The ids that coverage is for, -1 for the others: digits and signs come again for reasons of their own."""
+        return [i if self._is_word(i) else -1 for i in ids]
+
+    def _is_word(self, id: int) -> bool:
+        if id not in self._words:
+            text = self.base.tokenizer.decode([id]).strip()
+            self._words[id] = len(text) >= SHORTEST_WORD and text.isalpha()
+        return self._words[id]
 
 
 def render(slot: Slot) -> str:

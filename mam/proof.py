@@ -85,7 +85,7 @@ def _known(engine: Engine, text: str, reads: Sequence[Read]) -> tuple[float, boo
     wanted = base.tokenizer(value, add_special_tokens=False)["input_ids"]
     with engine.lock:
         memory = engine.integrator.prepare(reads) if reads else None
-        logits = decode.forward(base.model, [*prompt, *wanted], memory)[0][len(prompt) - 1 : -1].float()
+        logits = decode.forward(base.model, [*prompt, *wanted[:-1]], memory, last=len(wanted))[0].float()
     ids = torch.tensor(wanted, device=logits.device)
     chances = logits.log_softmax(-1).gather(1, ids[:, None])
     return float(chances.mean().exp()), bool((logits.argmax(-1) == ids).all())

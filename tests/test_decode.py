@@ -78,9 +78,10 @@ def test_the_cache_gives_what_recomputing_gives(tiny_base, kind):
     with torch.inference_mode():
         whole = model(torch.tensor([PROMPT])).logits
         stepped = decode.Pass(model, len(PROMPT))
-        parts = [stepped.step(PROMPT[:10], every=True), *(stepped.step([t], every=True) for t in PROMPT[10:])]
+        parts = [stepped.step(PROMPT[:10], last=10), *(stepped.step([t], last=1) for t in PROMPT[10:])]
     assert close(torch.cat(parts, dim=1), whole)
     assert close(decode.forward(model, PROMPT), whole)
+    assert close(decode.forward(model, PROMPT, last=3), whole[:, -3:])
 
 
 def test_a_memory_read_in_full_is_the_text_before_the_chat(tiny_base):
@@ -96,8 +97,28 @@ def test_memory_columns_stay_visible_beyond_a_sliding_window():
     assert not close(read[:, -1], unread[:, -1])
     stepped = decode.Pass(model, len(PROMPT), memory_of(model, before))
     with torch.inference_mode():
-        parts = [stepped.step(PROMPT[:10], every=True), *(stepped.step([t], every=True) for t in PROMPT[10:])]
+        parts = [stepped.step(PROMPT[:10], last=10), *(stepped.step([t], last=1) for t in PROMPT[10:])]
     assert close(torch.cat(parts, dim=1), read)
+
+
+def test_what_was_said_is_covered_from_then_on(tiny_base):
+    """The reply's own words weigh less once they are said, token by token as in one pass; the prompt covers nothing."""
+    before, model, prompt, reply = list(b"Rex is a dog. "), tiny_base.model, PROMPT, list(b"Rex!")
+    memory = memory_of(model, before)
+    memory.tokens = torch.tensor([id if chr(id).isalpha() else -1 for id in before])
+    plain = decode.forward(model, prompt + reply, memory, last=len(reply) + 1)
+    memory.coverage = 3.0
+    whole = decode.forward(model, prompt + reply, memory, last=len(reply) + 1)
+    stepped = decode.Pass(model, len(prompt + reply), memory, len(prompt))
+    with torch.inference_mode():
+        parts = [stepped.step(prompt, last=1), *(stepped.step([id], last=1) for id in reply)]
+    assert close(torch.cat(parts, dim=1), whole)
+    assert close(whole[:, 0], plain[:, 0]) and not close(whole[:, 1], plain[:, 1])
+    expected = torch.tensor([-3.0 if chr(id) in "Rex" else 0.0 for id in before])
+    assert torch.equal(stepped.row[: len(before)], expected)
+    assert close(
+        decode.forward(model, prompt + reply, memory), decode.forward(model, prompt + reply, memory_of(model, before))
+    )
 
 
 def test_a_memory_of_weight_zero_is_not_seen(tiny_base):
@@ -147,7 +168,7 @@ def test_a_memory_of_another_base_is_refused(tiny_base):
 def test_stop_ends_computing_within_one_token(tiny_base, monkeypatch):
     stop, steps = threading.Event(), []
     step = decode.Pass.step
-    monkeypatch.setattr(decode.Pass, "step", lambda self, ids, every=False: steps.append(1) or step(self, ids, every))
+    monkeypatch.setattr(decode.Pass, "step", lambda self, ids, last=None: steps.append(1) or step(self, ids, last))
     said = []
     for token in decode.generate(tiny_base.model, PROMPT, context=512, max_tokens=40, stop=stop):
         said.append(token)

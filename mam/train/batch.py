@@ -31,13 +31,13 @@ class Example:
     answer: tuple[int, ...]
 
 
-def slot_blocks(integrator: Integrator, texts: Sequence[str]) -> tuple[list[Tensor], list[Tensor], list[int]]:
-    """Keys and values of many slot texts: per layer (texts, kv_heads, longest, head_dim), and their lengths."""
+def slot_blocks(integrator: Integrator, texts: Sequence[str]) -> tuple[list[Tensor], list[Tensor], list[list[int]]]:
+    """Keys and values of many slot texts: per layer (texts, kv_heads, longest, head_dim), and their token ids."""
     base, config = integrator.base, integrator.config
     lead = sink(base)
-    ids = [lead + base.tokenizer(t, add_special_tokens=False)["input_ids"][:BLOCK_TOKENS] for t in texts]
-    longest = max(map(len, ids))
-    tokens = torch.tensor([row + [0] * (longest - len(row)) for row in ids], device=base.device)
+    ids = [base.tokenizer(t, add_special_tokens=False)["input_ids"][:BLOCK_TOKENS] for t in texts]
+    longest = max(map(len, ids)) + len(lead)
+    tokens = torch.tensor([lead + row + [0] * (longest - len(lead) - len(row)) for row in ids], device=base.device)
     positions = torch.arange(longest, device=base.device)[None] + config.prefix - len(lead)
     cache = DynamicCache(config=base.model.config)
     learning = config.adapt_slots and torch.is_grad_enabled()
@@ -50,12 +50,7 @@ def slot_blocks(integrator: Integrator, texts: Sequence[str]) -> tuple[list[Tens
             use_cache=True,
         )
     skip = len(lead)
-    lengths = [len(row) - skip for row in ids]
-    return (
-        [x.keys[:, :, skip:] for x in cache.layers],
-        [x.values[:, :, skip:] for x in cache.layers],
-        lengths,
-    )
+    return [x.keys[:, :, skip:] for x in cache.layers], [x.values[:, :, skip:] for x in cache.layers], ids
 
 
 def answer_logits(integrator: Integrator, batch: Sequence[Example]) -> tuple[Tensor, Tensor]:
@@ -69,11 +64,12 @@ def answer_logits(integrator: Integrator, batch: Sequence[Example]) -> tuple[Ten
 
     cache = DynamicCache(config=base.model.config)
     bias = torch.zeros(n, prefix, device=device)
+    words = torch.full((n, prefix), -1, device=device)
     starts = torch.full((n,), prefix, device=device)
     memory = [(p[:1].expand(n, -1, -1, -1), p[1:].expand(n, -1, -1, -1)) for p in integrator.prefix.to(dtype)]
     if width:
-        keys, values, lengths = slot_blocks(integrator, texts)
-        longest = keys[0].shape[2]
+        keys, values, ids = slot_blocks(integrator, texts)
+        longest, lengths = keys[0].shape[2], [len(tokens) for tokens in ids]
         columns = [
             [
                 (row[t] * longest + j, w)
@@ -89,6 +85,8 @@ def answer_logits(integrator: Integrator, batch: Sequence[Example]) -> tuple[Ten
             device=device,
         )
         bias = torch.cat([bias, weights], dim=1)
+        covered = [[i for t in e.slots for i in integrator.covered(ids[row[t]])] for e in batch]
+        words = torch.tensor([[-1] * prefix + c + [-1] * (m - len(c)) for c in covered], device=device)
         starts = starts + torch.tensor(
             [max((lengths[row[t]] for t in e.slots), default=0) for e in batch],
             device=device,
@@ -111,7 +109,9 @@ def answer_logits(integrator: Integrator, batch: Sequence[Example]) -> tuple[Ten
     at = torch.arange(q, device=device)
     seen = (at[None, :, None] >= at[None, None, :]) & (at[None, None, :] >= pads[:, None, None])
     causal = torch.zeros(n, q, q, device=device).masked_fill(~seen, float("-inf"))
-    mask = torch.cat([bias[:, None, :].expand(n, q, -1), causal], dim=2)[:, None]
+    replies = torch.tensor([[-2] * (q - len(e.answer)) + list(e.answer) for e in batch], device=device)
+    said = (replies[:, :, None] == words[:, None, :]).cummax(1).values
+    mask = torch.cat([bias[:, None, :] - integrator.config.coverage * said, causal], dim=2)[:, None]
     mask = mask.clamp_min(torch.finfo(dtype).min).to(dtype)
     positions = (starts[:, None] + at[None] - pads[:, None]).clamp_min(0)
     with integrator.adapters.active():
