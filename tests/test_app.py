@@ -292,6 +292,10 @@ def test_users_only_reach_what_is_theirs(tmp_path, engine):
     for forged in (lambda: desk.chat(secret, bob), lambda: desk.turn(whispered, bob)):
         with pytest.raises(InputError):
             forged()
+    desk.closed(ann)  # the tab, and with it what was nowhere else
+    for gone in (lambda: desk.chat(secret, ann), lambda: desk.turn(whispered, ann)):
+        with pytest.raises(InputError):
+            gone()
     assert desk.space(ann).session(chat.id).turns()[-1].text == DOG
     assert desk.space(ann).slot(slot.id).text == DOG
 

@@ -44,7 +44,7 @@ class Desk:
     _spaces: dict[tuple[str, Path | None], Space] = field(default_factory=dict)
     _attempts: dict[tuple[str, str], Path] = field(default_factory=dict)  # (user, tab): these try a memory model
     _touring: set[tuple[str, str]] = field(default_factory=set)  # (user, tab): these see a demo space
-    _temporary: dict[tuple[str, str], Chat] = field(default_factory=dict)  # these are nowhere else
+    _temporary: dict[tuple[str, str], dict[str, Chat]] = field(default_factory=dict)  # of a tab, and nowhere else
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def load(self) -> None:
@@ -112,29 +112,34 @@ class Desk:
 
     def chat(self, session: str | None, request: gr.Request, temporary: bool = False) -> Chat:
         """The conversation with this id, or a new one."""
-        user, m = self.user_of(request), self.space(request)
-        if (user, session) in self._temporary:
-            return self._temporary[user, session]
+        m, own = self.space(request), self._temporary.setdefault(self._tab(request), {})
+        if session in own:
+            return own[session]
         if session is not None and not any(known.id == session for known in m.sessions()):
             raise InputError("This conversation is not here any more; start a new one.")
         chat = m.session(session, temporary=temporary)
         if temporary:
-            self._temporary[user, chat.id] = chat
+            own[chat.id] = chat
         return chat
 
     def turn(self, id: str, request: gr.Request) -> Turn:
-        """The turn with this id, of a temporary conversation too. Raises InputError when there is none."""
-        user = self.user_of(request)
-        for (owner, _), chat in list(self._temporary.items()):
-            if owner == user:
-                for turn in chat.turns():
-                    if turn.id == id:
-                        return turn
+        """The turn with this id, of a temporary conversation of this tab too. Raises InputError when there is none."""
+        for chat in self._temporary.get(self._tab(request), {}).values():
+            for turn in chat.turns():
+                if turn.id == id:
+                    return turn
         return self.space(request).turn(id)
 
     def leave(self, request: gr.Request, session: str | None) -> None:
         """Forget a temporary conversation; any other stays."""
-        self._temporary.pop((self.user_of(request), session), None)
+        self._temporary.get(self._tab(request), {}).pop(session, None)
+
+    def closed(self, request: gr.Request) -> None:
+        """The tab is gone, and what was for it alone."""
+        tab = self._tab(request)
+        self._temporary.pop(tab, None)
+        self._attempts.pop(tab, None)
+        self._touring.discard(tab)
 
 
 def sent(event: gr.EventData, name: str, kind: type = str):

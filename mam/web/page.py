@@ -73,7 +73,7 @@ def page(desk: Desk) -> gr.Blocks:
         for happens in (tick.tick, blocks.load):
             happens(_seeing(desk), here.version, [loaded, here.version], **QUIET)
         blocks.load(None, None, here.dark, js=IS_DARK, **QUIET)
-        blocks.unload(tour.gone)
+        blocks.unload(desk.closed)
     return blocks
 
 

@@ -54,10 +54,6 @@ class Tour:
         self.desk.tour(request, False)
         return None, gr.update(visible=False), "", gr.Tabs(selected=TALK), TALK, -2, *self._empty(), "", ""
 
-    def gone(self, request: gr.Request) -> None:
-        """The tab was closed."""
-        self.desk.tour(request, False)
-
     def reset(self, request: gr.Request) -> tuple:
         """Everything in the demo space as it was at first; only there."""
         if not self.desk.touring(request):
