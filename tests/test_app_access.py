@@ -12,7 +12,8 @@ VIEWS = ("Conversation", "Inside a turn", "What if", "Compare", "Memory", "Map",
 NAMELESS = """() => {
   const named = control => control.getAttribute('aria-label')?.trim() || control.title?.trim()
     || control.textContent.trim() || control.labels?.[0]?.textContent.trim()
-    || (control.getAttribute('aria-labelledby') || '').split(' ').some(id => document.getElementById(id)?.textContent.trim());
+    || (control.getAttribute('aria-labelledby') || '').split(' ')
+      .some(id => document.getElementById(id)?.textContent.trim());
   return [...document.querySelectorAll('button, input, textarea, select, [role=button], [role=tab], [role=img]')]
     .filter(control => control.checkVisibility({visibilityProperty: true}) && control.type !== 'hidden')
     .filter(control => !control.closest('.modebar') && !named(control))
@@ -48,7 +49,8 @@ FAINT = """() => {
     const [one, other] = [light(over([...colour.slice(0, 3), opacity], below)), light(below)].sort((a, b) => b - a);
     const ratio = (one + 0.05) / (other + 0.05), size = parseFloat(style.fontSize);
     const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
-    if (ratio < (large ? 3 : 4.5)) faint.push(`${ratio.toFixed(2)} ${element.tagName} ${element.className} ${element.textContent.trim().slice(0, 40)}`);
+    const which = `${element.tagName} ${element.className} ${element.textContent.trim().slice(0, 40)}`;
+    if (ratio < (large ? 3 : 4.5)) faint.push(`${ratio.toFixed(2)} ${which}`);
   }
   return faint;
 }"""

@@ -203,6 +203,7 @@ def test_a_conversation_is_replayed_step_by_step(served, tab):
     show(page, "Timeline")
     expect(page.locator("#time-did h3").first).to_have_text(re.compile("message 1 of 3", re.IGNORECASE))
     expect(page.locator("#time-table li .text")).to_have_text([DOG])
+    expect(page.locator("#time-plot .point").first).to_be_visible()
     page.locator("#time-on").click()
     expect(page.locator("#time-did .card > .text")).to_have_text(MAX)
     expect(page.locator("#time-table li .text")).to_have_text([MAX])

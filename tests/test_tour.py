@@ -81,8 +81,9 @@ def step(page: Page, number: int) -> None:
 
 def send(page: Page) -> str:
     """What is ready in the box; the reply."""
+    before = page.locator("#said .below").count()
     page.locator("#send").click()
-    expect(page.locator("#said .below").last).to_be_visible(timeout=SLOW)
+    expect(page.locator("#said .below")).to_have_count(before + 1, timeout=SLOW)
     expect(page.locator("#send")).to_be_visible()
     return page.locator("#said .it").last.inner_text()
 

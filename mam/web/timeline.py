@@ -41,11 +41,14 @@ class Timeline:
             return (gr.skip(),) * 4
         m = self.desk.space(request)
         titles = {session.id: session.title for session in m.sessions()}
+        # a value is only sent where it has to change: whoever is quick has chosen another one meanwhile
+        gone = {} if not which or which in titles else {"value": ""}
         which = which if which in titles else ""
-        choices = gr.Dropdown([(ALL, ""), *((title, id) for id, title in titles.items())], value=which)
+        choices = gr.update(choices=[(ALL, ""), *((title, id) for id, title in titles.items())], **gone)
         found = m.timeline(which or None)
         last = len(found.steps)
-        slider = gr.Slider(1, max(last, 2), value=min(max(step, 1), max(last, 1)), interactive=last > 1)
+        beyond = {} if 1 <= step <= max(last, 1) else {"value": max(last, 1)}
+        slider = gr.update(maximum=max(last, 2), interactive=last > 1, **beyond)
         if not found.happenings:
             return "", f'<p class="empty">{EMPTY}</p>', choices, slider
         slots = {slot.id: slot for slot in m.slots(None)}
