@@ -122,8 +122,8 @@ def _conversations(figure: go.Figure, steps: Sequence[Step], titles: Mapping[str
                 type="rect", x0=numbers[0] - 0.5, x1=numbers[-1] + 0.5, y0=0, y1=1, yref="paper", layer="below",
                 fillcolor=shade, line={"width": 0},
             )  # fmt: skip
-        if len(runs) <= BANDS:
-            room = max(int(len(numbers) / max(len(steps), 1) * 110), 6)
+        room = int(len(numbers) / max(len(steps), 1) * 110)  # characters
+        if len(runs) <= BANDS and room >= 6:
             figure.add_annotation(
                 x=numbers[0] - 0.45, y=1, yref="paper", yanchor="bottom", xanchor="left", showarrow=False,
                 text=cut(titles.get(id, ""), min(room, 40)),
