@@ -218,8 +218,6 @@ class Space(Lookback):
         """
         if not ids:
             raise InputError("Say which memories to purge.")
-        for id in ids:
-            self.store.slot(id)
         return proof.purged(self, lambda: self.store.purge_slots(ids), ids)
 
     def purge_session(self, id: str) -> Certificate:

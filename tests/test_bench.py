@@ -13,7 +13,7 @@ import torch
 from fakes import RuleMemory, rule_engine
 
 from mam import lives as generator
-from mam.bench import baselines, cli, common, edit, gate, latency, noharm, prompts, readme, recall, scoring, store
+from mam.bench import baselines, cli, common, edit, gate, latency, noharm, page, prompts, readme, recall, scoring, store
 from mam.errors import InputError
 from mam.reader import Reading
 from mam.values import Read
@@ -254,6 +254,16 @@ def test_general_prompts_are_many_and_new():
     asked = noharm.general_prompts(common.Settings())
     assert len(asked) == len(set(asked)) == 300
     assert not set(asked) & set(generator.general_prompts("train") + generator.commands("train"))
+
+
+def test_the_page_is_measured_in_a_browser(world):
+    """Every figure is a time that passed: the bench waits for what it says, or fails."""
+    found = page.run(world, common.Settings(limit=2))
+    assert set(found["spread"]) == {
+        "interactive_s", "edit_ms", "delete_ms", "inspector_beside_ms", "inspector_ms", "heat_map_ms", "map_2_s"
+    }  # fmt: skip
+    assert all(0 < spread["median"] <= spread["p95"] for spread in found["spread"].values())
+    assert found["heat_map_ms"] >= found["inspector_ms"]
 
 
 def test_the_store_is_measured_at_every_size(world, monkeypatch):

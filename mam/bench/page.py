@@ -42,10 +42,10 @@ def run(world: common.World, settings: common.Settings) -> dict:
     with common.temporary() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         with _served(folder / "small", world) as (url, space):
-            turns = _told(space, world)
+            turns = _told(space)
             spreads = {
                 "interactive_s": spread([_opened(browser, url) for _ in range(times)], 1e-3, 2),
-                **_changes(browser, url, space, times),
+                **_changes(browser, url, times),
                 **_inspector(browser, url, turns, times),
             }
         with _served(folder / "large", world) as (url, space):
@@ -97,7 +97,7 @@ def _tab(browser, url: str) -> Iterator:
     context.close()
 
 
-def _told(space: Space, world: common.World) -> list[str]:
+def _told(space: Space) -> list[str]:
     """A conversation in which something is told, one in which it is asked, and other memories; ids of the turns."""
     for text in TOLD:
         space.session("Monday").send(text, max_tokens=common.MAX_TOKENS)
@@ -119,7 +119,7 @@ def _opened(browser, url: str) -> float:
     return taken
 
 
-def _changes(browser, url: str, space: Space, times: int) -> dict:
+def _changes(browser, url: str, times: int) -> dict:
     """Edits and deletes in the table, until the table shows them."""
     edits, deletes = [], []
     with _tab(browser, url) as page:
@@ -150,7 +150,7 @@ def _inspector(browser, url: str, turns: list[str], times: int) -> dict:
             page.wait_for_selector("#last .bar")
             page.wait_for_timeout(500)
             line = f'#said button[data-turn="{turns[0]}"]'
-            shown = "document.querySelector('#last .bar')?.textContent.includes('Biscuit')"
+            shown = f"document.querySelector('#last .bar')?.textContent.includes({TOLD[0]!r})"
             words.append(page.evaluate(CLICK, [line, shown]))
             parts.append(page.evaluate(CLICK, ["#whole", _drawn("parts")]))
             heat.append(parts[-1] + page.evaluate(CLICK, ["body", _drawn("heat")]))
