@@ -52,10 +52,12 @@ _SUBORDINATE = re.compile(
 _PRONOUN = re.compile(
     r"\b(?:he|she|they|him|her|them|his|hers|their|theirs|it|its|the other one|the others?)\b", re.IGNORECASE
 )
-_EMPTY_IT = re.compile(
-    r"\b(?:it|that)(?:['’]s|\s+is|\s+was|\s+will be|['’]ll be)?\s+(?:(?:so|very|really|too|getting)\s+)*(?:rain|snow"
+_EMPTY_IT = re.compile(  # "it" and "they" that point at nothing said before
+    r"\b(?:it|that)(?:['’]s|\s+is|\s+was|\s+will(?:\s+be)?|['’]ll(?:\s+be)?|\s+ha[sd]|['’]d)?(?:\s+been)?\s+"
+    r"(?:(?:so|very|really|too|getting|only|just|still)\s+)*(?:rain|snow|pour|freez|hail|thunder"
     r"|cold|hot|warm|late|early|dark|sunny|windy|nice to|good to|hard to|easy to"
-    r"|time|seem|take|took|turn|look|feel|settled|true that|all |may be)\w*",
+    r"|time|seem|take|took|turn|look|feel|settled|true that|all |may be)\w*"
+    r"|\bat\s+(?:the\s+)?(?!last|first|least)\w+,?\s+they\b|^\W*they\s+say\b",
     re.IGNORECASE,
 )
 _ANTECEDENT = re.compile(

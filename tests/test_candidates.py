@@ -64,6 +64,8 @@ def test_a_pronoun_keeps_the_sentence_it_points_at():
         "My brother is Tom. He is a nurse there.",
     ]
     assert texts("My son's teacher says he is clever. It's raining.")[-1] == "It's raining."
+    assert texts("I met Ana. It has been snowing for days.")[-1] == "It has been snowing for days."
+    assert texts("Whales breathe air. At work they gave me a locker.")[-1] == "At work they gave me a locker."
     assert texts("He lives in Oslo", earlier="I have a brother called Tom.") == [
         "I have a brother called Tom. He lives in Oslo"
     ]

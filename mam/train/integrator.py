@@ -29,7 +29,7 @@ from mam.train.loop import Part
 LIVES, PASSAGES = 8, 3  # examples of a step
 REUSED = 4  # questions asked of a scene before the next one is made
 K = 8
-SEVERAL = 0.3  # share of questions about a life that are drawn from those with several slots
+SEVERAL = 0.4  # share of questions about a life that are drawn from those with several slots
 VALUE = 3.0  # weight of a token of the value asked for in the loss
 CHUNK = 4  # examples of similar length that go through the base together
 HISTORY = 0.3  # share of examples with an exchange of small talk before the question
@@ -107,7 +107,7 @@ class Examples:
                 {"role": "user", "content": random.choice(talk)},
                 {"role": "assistant", "content": random.choice(said)},
             ] + messages
-        ids, marked = self._answer(_heaviest_first(asked, weights), asked.values)
+        ids, marked = self._answer(_heaviest_first(asked, weights), asked.values, asked.type == "list")
         slots = tuple(render(s.slots[row]) for row in rows)
         logs = tuple(float(torch.log(torch.tensor(weights[row]))) for row in rows)
         return Trial(
@@ -116,13 +116,18 @@ class Examples:
             asked.type,
         )
 
-    def _answer(self, answer: str, values: Sequence[str]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-        """Token ids of the reply with its stop token, and which of them carry a value."""
+    def _answer(self, answer: str, values: Sequence[str], several: bool) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+        """Token ids of the reply with its stop token, and which of them carry a value.
+
+        Of a list, everything from its first item to the stop: the "and" after an item is what brings the next one.
+        """
         tokens = self.base.tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)
         spans = [(at, at + len(v)) for v in values if (at := answer.lower().find(v.lower())) >= 0]
+        if several and spans:
+            spans = [(min(start for start, _ in spans), len(answer))]
         marked = [any(a < end and b > start for start, end in spans) for a, b in tokens["offset_mapping"]]
         stop = self.base.tokenizer.eos_token_id
-        return (*tokens["input_ids"], stop), (*marked, False)
+        return (*tokens["input_ids"], stop), (*marked, several)
 
 
 def part(
