@@ -39,6 +39,7 @@ class Manner:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
+    system: str = ""  # what the base is told first
 
 
 class Chat:
@@ -85,16 +86,22 @@ class Chat:
         top_p: float = 1.0,
         seed: int | None = None,
         stop: threading.Event | None = None,
+        before: Sequence[Turn] | None = None,
+        system: str = "",
+        id: str | None = None,
     ) -> Iterator[Event]:
         """Say something; yields "read", a "token" for each piece of the reply, after the first "write", and the "turn".
 
         At most `k` slots are read. Setting `stop`, or closing the iterator, ends the reply within one token; what
         was said until then is kept. Raises InputError for an empty or too long text and values out of range.
+
+        For clients that keep a conversation themselves: `before` are the turns that they hold it to consist of, instead
+        of those of this session, `system` is what they tell the base first, `id` what the turn shall be called.
         """
         from mam.space import checked_k, cleaned
 
-        manner = Manner(max_tokens, temperature, top_p, seed)
-        return self._stream(cleaned(text), checked_k(k), manner, stop or threading.Event())
+        manner = Manner(max_tokens, temperature, top_p, seed, system)
+        return self._stream(cleaned(text), checked_k(k), manner, stop or threading.Event(), before, id or new_id())
 
     def observe(
         self, text: str, speaker: str = USER, at: datetime | None = None
@@ -126,13 +133,15 @@ class Chat:
         else:
             self.space.store.save_turn(turn, **how)
 
-    def _stream(self, text: str, k: int, manner: Manner, stop: threading.Event) -> Iterator[Event]:
+    def _stream(
+        self, text: str, k: int, manner: Manner, stop: threading.Event, before: Sequence[Turn] | None, id: str
+    ) -> Iterator[Event]:
         space, engine, watch = self.space, self.space.engine, Stopwatch()
         now = datetime.now().astimezone()
-        turn = Turn(new_id(), self.id, text, "", now.astimezone(UTC))
+        turn = Turn(id, self.id, text, "", now.astimezone(UTC))
         with engine.lock:
             space.refresh()
-            began, before = space.version(), self._before()
+            began, before = space.version(), self._before() if before is None else before[-TURNS_BACK:]
             candidates = _candidates(text, USER, now, before)
             watch.lap("split")
             hidden = space.encoded([text, *_texts(candidates)])
@@ -196,6 +205,7 @@ class Reply:
                 text,
                 memory.start if memory else 0,
                 manner.max_tokens,
+                manner.system,
             )
         self.given = described(space.engine.base, self._given(), self.prompt, note)
         watch.lap("prepare")

@@ -27,6 +27,10 @@ class InputError(MamError, ValueError):
     """What was asked for cannot be done: an empty message, an unknown id, `k` out of range."""
 
 
+class MissingError(InputError):
+    """What an id stands for is not here, or is somebody else's: nobody can tell which."""
+
+
 class ConflictError(MamError):
     """Somebody else changed the same thing first; look again, then repeat."""
 

@@ -15,11 +15,15 @@ HISTORY_TOKENS = 1024
 PROMPT_TOKENS = 4096  # a longer message is cut: reading it would take the base minutes
 
 
-def compose(base: Base, before: Sequence[Turn], text: str, start: int, max_tokens: int) -> tuple[list[int], str]:
+def compose(
+    base: Base, before: Sequence[Turn], text: str, start: int, max_tokens: int, system: str = ""
+) -> tuple[list[int], str]:
     """Token ids of the prompt, and a note if the message had to be cut.
 
-    `start`: positions that the memory takes up. Of the turns `before`, the latest that fit are included.
+    `start`: positions that the memory takes up. Of the turns `before`, the latest that fit are included. `system`: what
+    a client wants the base to be told first; it is never cut.
     """
+    lead = [_message("system", system)] if system else []
     reply = min(max_tokens, base.context // 4)
     room = min(base.context - start - reply, PROMPT_TOKENS)
     history: list[dict[str, str]] = []
@@ -31,14 +35,14 @@ def compose(base: Base, before: Sequence[Turn], text: str, start: int, max_token
             break
         if turn.text and turn.reply:  # what was only observed is no conversation
             history = spoken + history
-    ids = base.prompt([*history, _message("user", text)])
+    ids = base.prompt([*lead, *history, _message("user", text)])
     while len(ids) > room and history:
         history = history[2:]
-        ids = base.prompt([*history, _message("user", text)])
+        ids = base.prompt([*lead, *history, _message("user", text)])
     kept = text
     while len(ids) > room and len(kept) > 1:
         kept = kept[-int(len(kept) * min(room / len(ids), 0.9)) or -1 :]  # the end: questions follow what is pasted
-        ids = base.prompt([_message("user", kept)])
+        ids = base.prompt([*lead, _message("user", kept)])
     note = "" if kept == text else f"(only the last {len(kept):,} of {len(text):,} characters fit)"
     return ids, note
 
