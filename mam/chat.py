@@ -256,21 +256,16 @@ class Reply:
     def _generate(self) -> Iterator[int]:
         engine, manner = self.space.engine, self.manner
         with engine.lock:
-            tokens = engine.base.generate(
-                self.prompt + self.ids,
-                max_tokens=manner.max_tokens - len(self.ids),
-                temperature=manner.temperature,
-                top_p=manner.top_p,
-                seed=manner.seed,
-                stop=self.stop,
-                memory=self._memory(),
-            )
-        while True:
-            with engine.lock:  # for one token only: others take turns
-                token = next(tokens, None)
-            if token is None:
-                return
-            yield token
+            memory = self._memory()
+        yield from engine.tokens(
+            self.prompt + self.ids,
+            max_tokens=manner.max_tokens - len(self.ids),
+            temperature=manner.temperature,
+            top_p=manner.top_p,
+            seed=manner.seed,
+            stop=self.stop,
+            memory=memory,
+        )
 
     def _memory(self):
         given = self._given()

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mam import base as bases
 from mam.base import Base
+from mam.batch import Batch
 from mam.fairlock import FairLock
 from mam.integrator import Integrator
 from mam.model import MemoryModel
@@ -21,14 +23,31 @@ from mam.model import MemoryModel
 class Engine:
     """Hold `lock` for every call of a network: the adapters are part of the base's layers while they are active.
 
-    A reply takes it token by token, so that two chats take turns and an edit waits for no more than one token.
-    Take it before a transaction of a store, never inside one.
+    A reply takes it token by token (see `tokens`), so that two chats take turns and an edit waits for no more than one
+    token. Take it before a transaction of a store, never inside one.
     """
 
     base: Base
     memory: MemoryModel
     integrator: Integrator
     lock: FairLock = field(default_factory=FairLock)
+    batch: Batch | None = (
+        None  # a server's: replies that are in the making at the same time go through the base at once
+    )
+
+    def tokens(self, ids: list[int], **manner) -> Iterator[int]:
+        """The token ids of a reply, as `Base.generate` gives them; to be called without the lock."""
+        if self.batch:
+            yield from self.batch.generate(ids, **manner)
+            return
+        with self.lock:
+            tokens = self.base.generate(ids, **manner)
+        while True:
+            with self.lock:  # for one token only: others take turns
+                token = next(tokens, None)
+            if token is None:
+                return
+            yield token
 
     def about(self) -> dict[str, str]:
         """What is loaded, for people."""

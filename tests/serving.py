@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ import httpx
 import openai
 
 from mam.engine import Engine
-from mam.serve.app import application, prepared
+from mam.serve.app import application, background
 from mam.serve.guard import Limits
 from mam.serve.keys import Keys, new_key
 from mam.space import Space
@@ -32,26 +31,22 @@ def running(folder: Path, engine: Engine, limits: Limits | None = None, names=("
         return Space(Store(folder / "data", user), engine)
 
     app = application(open_space, keys=Keys(file) if keys else None, local="ann", limits=limits)
-    server, listening, address = prepared(app, "127.0.0.1", 0)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
     made = []
+    with background(app) as address:
 
-    def http(name: str | None = "ann", **how) -> httpx.Client:
-        headers = {"Authorization": f"Bearer {keys[name]}"} if name in keys else {}
-        made.append(httpx.Client(base_url=address, headers=headers, timeout=60, **how))
-        return made[-1]
+        def http(name: str | None = "ann", **how) -> httpx.Client:
+            headers = {"Authorization": f"Bearer {keys[name]}"} if name in keys else {}
+            made.append(httpx.Client(base_url=address, headers=headers, timeout=60, **how))
+            return made[-1]
 
-    def client(name: str = "ann", **how) -> openai.OpenAI:
-        made.append(openai.OpenAI(base_url=f"{address}/v1", api_key=keys.get(name, "none"), max_retries=0, **how))
-        return made[-1]
+        def client(name: str = "ann", **how) -> openai.OpenAI:
+            made.append(openai.OpenAI(base_url=f"{address}/v1", api_key=keys.get(name, "none"), max_retries=0, **how))
+            return made[-1]
 
-    try:
-        spaces = app.app.state.spaces
-        yield SimpleNamespace(url=address, keys=keys, file=file, http=http, client=client, app=app, space=spaces.of)
-    finally:
-        for each in made:
-            each.close()
-        server.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive()
+        try:
+            yield SimpleNamespace(
+                url=address, keys=keys, file=file, http=http, client=client, space=app.app.state.spaces.of
+            )
+        finally:
+            for each in made:
+                each.close()

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from mam.bench import common, edit, gate, latency, noharm, page, recall, store, tune
+from mam.bench import common, edit, gate, latency, noharm, page, recall, serve, store, tune
 from mam.errors import InputError
 
 BENCHES = {
@@ -18,6 +18,7 @@ BENCHES = {
     "latency": latency.run,
     "store": store.run,
     "page": page.run,
+    "serve": serve.run,
 }
 
 

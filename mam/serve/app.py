@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -102,3 +102,16 @@ def prepared(app: Guard, host: str, port: int) -> tuple[uvicorn.Server, socket.s
     )
     shown = f"[{host}]" if ":" in host else host
     return uvicorn.Server(config), listening, f"http://{shown}:{listening.getsockname()[1]}"
+
+
+@contextmanager
+def background(app: Guard) -> Iterator[str]:
+    """The server in a thread of its own, on a free port of this machine; yields its address."""
+    server, listening, address = prepared(app, HERE[0], 0)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server")
+    thread.start()
+    try:
+        yield address
+    finally:
+        server.should_exit = True
+        thread.join()

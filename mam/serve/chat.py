@@ -34,7 +34,7 @@ from mam.errors import InputError, MissingError
 from mam.prompt import prompt_text
 from mam.serve.memory import Mine, bearer
 from mam.serve.problems import ANY, content
-from mam.space import Space, cleaned
+from mam.space import LONGEST_TEXT, Space, cleaned
 from mam.store import new_id
 from mam.values import Event, Turn
 
@@ -125,7 +125,10 @@ class Said:
                 asked.append(message.text)
         if replied or not asked:
             raise InputError("The last message must be the user's: there is nothing to answer.")
-        return cls("\n\n".join(filter(str.strip, system)), tuple(exchanges), cleaned("\n\n".join(asked)))
+        first = "\n\n".join(filter(str.strip, system))
+        if any(len(text) > LONGEST_TEXT for text in (first, *(text for pair in exchanges for text in pair))):
+            raise InputError(f"A message has at most {LONGEST_TEXT:,} characters.")
+        return cls(first, tuple(exchanges), cleaned("\n\n".join(asked)))
 
     def turns(self, known: Sequence[Turn]) -> list[Turn]:
         """The exchanges as turns. Those that the memory knows keep what they wrote and read: a turn that tells what was
@@ -290,9 +293,11 @@ async def complete(
     chat = await asyncio.to_thread(state.conversations.chat, m, session or asked.user, said)
     most, form = min(asked.most, state.meter.limits.reply), Form(new_id(), model_name(m))
 
+    usage = {}
+
     def events(stop: threading.Event) -> Iterator[Event]:
         known = m.store.turns(chat.id, last=TURNS_BACK)
-        return chat.stream(
+        for event in chat.stream(
             said.text,
             max_tokens=most,
             temperature=asked.temperature or 0.0,
@@ -302,16 +307,18 @@ async def complete(
             before=said.turns(known),
             system=said.system,
             id=form.id,
-        )
+        ):
+            if event.kind == "turn":  # also when its client has left
+                usage.update(used(m, event.data))
+                state.meter.spent(user, usage["total_tokens"])
+            yield event
 
     answer = Answer(events, Until(asked.stops))
 
-    def finished() -> tuple[str, dict]:
-        """Why the reply ended, and what it used; the conversation can go on from here."""
-        usage = used(m, answer.turn)
-        state.meter.spent(user, usage["total_tokens"])
+    def finished() -> str:
+        """Why the reply ended; the conversation can go on from here."""
         state.conversations.spoken(m, said, answer.text, chat.id)
-        return "length" if answer.turn.tokens >= most and not answer.until.over else "stop", usage
+        return "length" if answer.turn.tokens >= most and not answer.until.over else "stop"
 
     headers = {"X-Mam-Session": chat.id, "X-Mam-Trace": TRACE.format(form.id)}
     pieces = answer.pieces(state.pool)
@@ -320,7 +327,7 @@ async def complete(
             async for _ in pieces:
                 if await request.is_disconnected():
                     return Response(status_code=499)
-        return JSONResponse(form.whole(answer.text, *finished()), headers=headers)
+        return JSONResponse(form.whole(answer.text, finished(), usage), headers=headers)
     first = await anext(pieces, "")  # what cannot be answered at all is said with its status, before a stream begins
 
     async def frames() -> AsyncIterator[str]:
@@ -329,8 +336,7 @@ async def complete(
                 yield _frame(form.chunk({"role": "assistant", "content": first}))
                 async for piece in pieces:
                     yield _frame(form.chunk({"content": piece}))
-                reason, usage = finished()
-                yield _frame(form.chunk({}, reason))
+                yield _frame(form.chunk({}, finished()))
                 if asked.stream_options and asked.stream_options.include_usage:
                     yield _frame(form.usage(usage))
             except Exception as error:  # the status is sent already: clients look for this instead

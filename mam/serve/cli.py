@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mam import cli
+from mam.batch import Batch
 from mam.engine import engine
 from mam.errors import InputError
 from mam.serve.app import application, prepared
@@ -32,7 +33,9 @@ def run(options: argparse.Namespace) -> int:
     keys = Keys(options.keys) if options.keys else None
     app = application(lambda user: cli.open_space(options, user), keys=keys, local=options.user, limits=limits)
     server, listening, address = prepared(app, options.host, options.port)
-    engine(options.base, options.device, options.memory)  # the first request need not wait for it
+    loaded = engine(options.base, options.device, options.memory)  # the first request need not wait for it
+    if Batch.fits(loaded.base):
+        loaded.batch = Batch(loaded.base, loaded.lock)
     print(f"mam is at {address}/v1 (stop it with Ctrl-C)", flush=True)
     server.run(sockets=[listening])
     return 0

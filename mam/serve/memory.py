@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from mam.errors import InputError
 from mam.reader import Reading
 from mam.serve.problems import ANY
 from mam.space import LONGEST_QUERY, LONGEST_SLOT, MOST_READ, Space
@@ -25,7 +26,21 @@ SOME_TEXT, ALL_TEXT = rf"[^\s{NO_TEXT}]", rf"^[^{NO_TEXT}]*$"
 AN_ID = r"^[A-Za-z0-9_-]{1,64}$"
 Id = Annotated[str, Path(pattern=AN_ID)]
 Text = Annotated[str, Field(min_length=1, max_length=LONGEST_SLOT, pattern=SOME_TEXT)]
-Versioned = Annotated[int | None, Field(ge=1, lt=1 << 31, description="the version that was looked at")]
+Versioned = Annotated[
+    int | None, Field(ge=1, lt=1 << 31, description="the version that was looked at"), BeforeValidator(whole)
+]
+
+
+def whole(value: object) -> object:
+    """JSON does not tell 8.0 from 8."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def understood(request: Request) -> None:
+    """Raises InputError for a parameter that there is not: whoever misspells one would get something else."""
+    known = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
+    if unknown := set(request.query_params) - known:
+        raise InputError(f"There is no parameter {min(unknown)!r}; there is {', '.join(sorted(known)) or 'none'}.")
 
 
 def space_of(request: Request) -> Space:
@@ -35,7 +50,9 @@ def space_of(request: Request) -> Space:
 
 Mine = Annotated[Space, Depends(space_of)]
 bearer = HTTPBearer(auto_error=False, description="An API key of `python -m mam key`; the guard checks it")
-router = APIRouter(prefix="/v1/memory", tags=["memory"], responses=ANY, dependencies=[Depends(bearer)])
+router = APIRouter(
+    prefix="/v1/memory", tags=["memory"], responses=ANY, dependencies=[Depends(bearer), Depends(understood)]
+)
 
 
 class Body(BaseModel):
@@ -53,7 +70,7 @@ class Edited(Body):
 
 class Sought(Body):
     query: Annotated[str, Field(min_length=1, max_length=LONGEST_QUERY, pattern=SOME_TEXT)]
-    k: Annotated[int, Field(ge=1, le=MOST_READ)] = 8
+    k: Annotated[int, Field(ge=1, le=MOST_READ), BeforeValidator(whole)] = 8
 
 
 class Purged(Body):
