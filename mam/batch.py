@@ -226,7 +226,8 @@ class Batch:
     @staticmethod
     def fits(base: Base) -> bool:
         """Whether the base has attention alone, plain or sliding: what else its layers remember has no rows here."""
-        return all(isinstance(layer, decode.Layer) for layer in decode.new_cache(base.model, 1).layers)
+        layers = decode.new_cache(base.model, 1).layers if isinstance(base, Base) else [None]
+        return all(isinstance(layer, decode.Layer) for layer in layers)
 
     def generate(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import openai
@@ -18,6 +19,7 @@ from mam.serve.chat import Message as Sent
 from mam.serve.chat import Said, Until
 from mam.serve.guard import Bucket, Limits
 from mam.serve.keys import Keys, new_key, revoke
+from mam.values import Turn
 
 DOG = "My dog is called Rex."
 ASKED = "What is my dog called?"
@@ -240,6 +242,14 @@ def test_messages_of_one_side_in_a_row_count_as_one():
         ]
     )
     assert said == Said("d", (("", "Welcome."), ("a\n\nb", "c")), "e")
+
+
+def test_a_turn_is_known_again_by_what_was_said():
+    now = datetime.now(UTC)
+    known = Turn("one", "s", "Hello  there", "Good day. And more.", now)
+    said = Said("", (("Hello there", "Good day."), ("Hello there", "Something else"), ("Bye", "Good day.")), "x")
+    first, second, third = said.turns([known])
+    assert first is known and second.id != "one" and (third.text, third.reply) == ("Bye", "Good day.")
 
 
 # -- the guard ------------------------------------------------------------------------------------------------------

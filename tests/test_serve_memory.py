@@ -18,7 +18,22 @@ from mam.serve.memory import AN_ID
 DOG = "My dog is called Rex."
 
 
-described = schemathesis.openapi.from_dict(application(lambda user: None).app.openapi())
+def description() -> dict:
+    """The server's own, but for tuples: schemathesis 4.32 makes of their "prefixItems" what its validator refuses."""
+
+    def plain(item):
+        if isinstance(item, list):
+            return [plain(each) for each in item]
+        if not isinstance(item, dict):
+            return item
+        if "prefixItems" in item:
+            item = item | {"items": item["prefixItems"][0]}
+        return {name: plain(each) for name, each in item.items() if name != "prefixItems"}
+
+    return plain(application(lambda user: None).app.openapi())
+
+
+described = schemathesis.openapi.from_dict(description())
 few = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -132,4 +147,4 @@ def test_what_is_not_there_or_not_done_so(service):
     ):  # fmt: skip
         answer = http.request(method, path)
         assert answer.status_code == status and answer.json()["error"]["message"], path
-    assert http.put("/v1/memory/slots").headers["allow"]
+    assert http.put("/v1/memory/slots").headers["allow"] == "GET, POST"

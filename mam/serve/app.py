@@ -81,7 +81,7 @@ def application(
     app.include_router(chat.router)
     app.include_router(memory.router)
     app.router.routes.extend(over_http.routes)
-    problems.handle(app)
+    problems.handle(app, [*chat.router.routes, *memory.router.routes])
     return Guard(app, keys, local, meter)
 
 

@@ -133,9 +133,14 @@ class Said:
     def turns(self, known: Sequence[Turn]) -> list[Turn]:
         """The exchanges as turns. Those that the memory knows keep what they wrote and read: a turn that tells what was
         edited or deleted since is not shown to the base again, whoever sends it."""
-        found, now = {(_same(turn.text), _same(turn.reply)): turn for turn in known}, datetime.now(UTC)
-        exchanges = ((text, reply, (_same(text), _same(reply))) for text, reply in self.before)
-        return [found.get(same) or Turn(new_id(), "", text, reply, now) for text, reply, same in exchanges]
+
+        def turn(text: str, reply: str) -> Turn:
+            for one in known:  # of a reply that ended at a stop sequence, clients have only the beginning
+                if _same(one.text) == _same(text) and _same(one.reply).startswith(_same(reply)):
+                    return one
+            return Turn(new_id(), "", text, reply, datetime.now(UTC))
+
+        return [turn(text, reply) for text, reply in self.before[-TURNS_BACK:]]
 
 
 def _same(text: str) -> str:
@@ -292,7 +297,6 @@ async def complete(
     said = Said.of(asked.messages)
     chat = await asyncio.to_thread(state.conversations.chat, m, session or asked.user, said)
     most, form = min(asked.most, state.meter.limits.reply), Form(new_id(), model_name(m))
-
     usage = {}
 
     def events(stop: threading.Event) -> Iterator[Event]:

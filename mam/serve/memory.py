@@ -21,6 +21,12 @@ MOST_IDS = 1_000  # of a purge
 MOST_LISTED = 500
 JSON_LINES = "application/jsonl"
 
+
+def whole(value: object) -> object:
+    """JSON does not tell 8.0 from 8."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 NO_TEXT = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff"  # what `cleaned` takes out of a text
 SOME_TEXT, ALL_TEXT = rf"[^\s{NO_TEXT}]", rf"^[^{NO_TEXT}]*$"
 AN_ID = r"^[A-Za-z0-9_-]{1,64}$"
@@ -29,11 +35,6 @@ Text = Annotated[str, Field(min_length=1, max_length=LONGEST_SLOT, pattern=SOME_
 Versioned = Annotated[
     int | None, Field(ge=1, lt=1 << 31, description="the version that was looked at"), BeforeValidator(whole)
 ]
-
-
-def whole(value: object) -> object:
-    """JSON does not tell 8.0 from 8."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def understood(request: Request) -> None:

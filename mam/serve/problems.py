@@ -6,11 +6,12 @@ The form is that of OpenAI's API, {"error": {"message", "type", "param", "code"}
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -66,14 +67,18 @@ def problem(error: Exception, param: str | None = None) -> JSONResponse:
     return JSONResponse(body, status, headers=getattr(error, "headers", None))
 
 
-def handle(app: FastAPI) -> None:
-    """Answer every error of the app's so."""
+def handle(app: FastAPI, routes: Sequence[APIRoute]) -> None:
+    """Answer every error of the app's so. routes: what can be done, for those who try something else."""
 
     async def mended(request: Request, error: Exception) -> JSONResponse:
         return problem(error)
 
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        return problem(Refused(error.status_code, str(error.detail), error.headers))
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # FastAPI names the methods of one function only, not of the path
+            fitting = [route.methods for route in routes if route.path_regex.match(request.url.path)]
+            headers["Allow"] = ", ".join(sorted(set().union(*fitting)))
+        return problem(Refused(error.status_code, f"{error.detail}: {request.method} {request.url.path}", headers))
 
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
