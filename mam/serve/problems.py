@@ -77,8 +77,8 @@ def handle(app: FastAPI, routes: Sequence[APIRoute]) -> None:
         headers = dict(error.headers or {})
         if error.status_code == 405:  # FastAPI names the methods of one function only, not of the path
             fitting = [route.methods for route in routes if route.path_regex.match(request.url.path)]
-            headers["Allow"] = ", ".join(sorted(set().union(*fitting)))
-        return problem(Refused(error.status_code, f"{error.detail}: {request.method} {request.url.path}", headers))
+            headers["Allow"] = ", ".join(sorted(set().union(*fitting))) or headers.get("Allow", "")
+        return problem(Refused(error.status_code, f"{error.detail}: {request.method} {request.url.path!r}", headers))
 
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
