@@ -27,6 +27,7 @@ import mam
 from mam.errors import InputError, MamError
 from mam.values import STATES, Candidate, Read, Slot, Turn, Write
 
+BASES = "smollm2-135m, a hub id, a folder, a GGUF file, or openai:MODEL@URL for a server"
 SHORT_ID = 8  # characters of an id that are shown; any beginning that fits one slot is understood
 ELSEWHERE = {  # name: (module with add_arguments(parser) and run(options), what it is about)
     "train": ("mam.train.cli", "train the memory model"),
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--base", default="smollm2-135m", help="smollm2-135m, a hub id, a folder or a GGUF file")
+    shared.add_argument("--base", default="smollm2-135m", help=BASES)
     shared.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     shared.add_argument("--user", default="local", help="whose memory")
     shared.add_argument("--path", help="the folder of the memories (default: $MAM_HOME or the platform's place)")
@@ -345,6 +346,8 @@ def _purge(options: argparse.Namespace) -> None:
     )
     if failed := [check.slot for check in done.checks if not check.passed]:
         print(f"The base still says the words of {', '.join(failed)}: other memories or its own knowledge hold them.")
+    if done.unasked:
+        print(done.unasked)
 
 
 def _export(options: argparse.Namespace) -> None:
