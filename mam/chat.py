@@ -256,15 +256,8 @@ class Reply:
     def _generate(self) -> Iterator:
         engine, manner = self.space.engine, self.manner.after(len(self.said))
         self.requests.append((self.asked.messages, list(self.said), manner))
-        with engine.lock:
-            prompt = engine.base.going_on(self.asked.prompt, self.said)
-            tokens = engine.base.generate(prompt, **manner, stop=self.stop, memory=self.memory)
-        while True:
-            with engine.speaking:  # for one token only: others take turns
-                token = next(tokens, None)
-            if token is None:
-                return
-            yield token
+        prompt = engine.base.going_on(self.asked.prompt, self.said)
+        return engine.tokens(prompt, **manner, stop=self.stop, memory=self.memory)
 
     def _sent(self) -> tuple[dict, ...]:
         """What the base was told in words, where its memories are among them."""

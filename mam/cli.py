@@ -24,7 +24,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import mam
-from mam.errors import InputError, MamError
+from mam.errors import EndpointError, InputError, MamError
 from mam.values import STATES, Candidate, Read, Slot, Turn, Write
 
 BASES = "smollm2-135m, a hub id, a folder, a GGUF file, or openai:MODEL@URL for a server"
@@ -450,6 +450,9 @@ def _reply(chat, text: str) -> Turn:
             stream.close()
             print(" (stopped)")
             return chat.turns()[-1]
+        except EndpointError:
+            print()
+            raise
         if event.kind == "token":
             print(event.data, end="", flush=True)
         elif event.kind == "turn":

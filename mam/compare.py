@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from mam import fetch
 from mam.bench.baselines import MiniLM, Told, cut, message_lists
 from mam.candidates import split
-from mam.engine import Engine
 from mam.prompt import sizes
 from mam.values import ASSISTANT, USER
 
@@ -49,7 +48,7 @@ def compare(space: Space, question: str) -> Iterator[Answer]:
         (messages,) = message_lists(way, said, [question], _minilm())
         base = space.engine.base
         prompt = cut(base, messages, base.context - MAX_TOKENS)
-        reply = "".join(base.speech(_generated(space.engine, prompt))).strip()
+        reply = "".join(base.speech(space.engine.tokens(prompt, max_tokens=MAX_TOKENS))).strip()
         yield Answer(way, reply, base.size(prompt), 0, time.perf_counter() - began)
     yield _remembered(space, question)
 
@@ -75,17 +74,6 @@ def _remembered(space: Space, question: str) -> Answer:
     with space.engine.lock:
         memory, prompt = sizes(space.engine.base, space.engine.integrator, turn)
     return Answer("memory", turn.reply, memory + prompt, memory, seconds)
-
-
-def _generated(engine: Engine, prompt: list) -> Iterator:
-    """Greedy tokens; the base is held for one at a time, so that others take turns."""
-    tokens = engine.base.generate(prompt, max_tokens=MAX_TOKENS)
-    while True:
-        with engine.speaking:
-            token = next(tokens, None)
-        if token is None:
-            return
-        yield token
 
 
 @cache

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,8 +40,8 @@ AS_BLOCKS, AS_TEXT = "slot blocks", "text"
 class Engine:
     """Hold `lock` for every call of a network: the adapters are part of the base's layers while they are active.
 
-    A reply takes it token by token, so that two chats take turns and an edit waits for no more than one token.
-    Take it before a transaction of a store, never inside one.
+    A reply takes it token by token (see `tokens`), so that two chats take turns and an edit waits for no more than one
+    token. Take it before a transaction of a store, never inside one.
 
     Without an integrator the base is told its memories as text (see `notes`); `why` says why that is so.
     """
@@ -58,10 +57,19 @@ class Engine:
         """Whether the base is on this machine, so that its probabilities can be looked at."""
         return isinstance(self.base, Base)
 
-    @property
-    def speaking(self) -> AbstractContextManager:
-        """What to hold while the base says one token: a server has a queue of its own, and takes its time."""
-        return self.lock if self.here else nullcontext()
+    def tokens(self, prompt: list, **manner) -> Iterator:
+        """The tokens of a reply, as `generate` of the base gives them; to be called without the lock."""
+        if not self.here:  # a server has a queue of its own, and takes its time
+            yield from self.base.generate(prompt, **manner)
+            return
+        with self.lock:
+            tokens = self.base.generate(prompt, **manner)
+        while True:
+            with self.lock:  # for one token only: others take turns
+                token = next(tokens, None)
+            if token is None:
+                return
+            yield token
 
     def about(self) -> dict[str, str]:
         """What is loaded, for people."""
