@@ -51,6 +51,7 @@ class Endpoint:
         self.model, url = _parsed(id)
         self._host = urlsplit(url).hostname or ""
         self._timeout = _timeout() if timeout is None else timeout
+        self._loop = _loop()
         self._refused: set[str] = set()  # parameters that the model does not take
         self._key = _key(self._host)
         elsewhere = {} if self._host == OPENAI else {"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit}
@@ -116,7 +117,7 @@ class Endpoint:
         decode.check(range(self.size(prompt)), self.context, max_tokens, temperature, top_p)
         manner = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
         heard: SimpleQueue[str | None] = SimpleQueue()
-        task = asyncio.run_coroutine_threadsafe(self._listen(prompt, manner, heard.put), _loop())
+        task = asyncio.run_coroutine_threadsafe(self._listen(prompt, manner, heard.put), self._loop)
         try:
             for _ in range(max_tokens * BYTES):  # more letters than that are no reply: the server ignores the limit
                 piece = _next(heard, stop)
@@ -223,21 +224,22 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 def _parsed(id: str) -> tuple[str, str]:
     """(model, URL) of an id; the model's own name may contain an @."""
-    found = re.fullmatch(rf"{ON_SERVER}(.+?)@(https?://.+)", id.strip(), re.DOTALL)
+    found = re.fullmatch(rf"{ON_SERVER}(.+?)@(https?://[!-~]+)", id)
     try:
         parts = urlsplit(found[2]) if found else None
         if parts is None or not parts.hostname or parts.port == 0:
             raise InputError(f"{id!r} does not name a model and its server; write {FORM}.")
     except ValueError as error:  # of the port or an IPv6 address
         raise InputError(f"{id!r} has no usable URL ({error}); write {FORM}.") from error
-    if parts.username or parts.password or parts.query:
-        raise InputError(f"Leave name, password and query out of the URL at {parts.hostname}; MAM_API_KEY is for keys.")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise InputError(f"Leave all but host and path out of the URL at {parts.hostname}; MAM_API_KEY is for keys.")
     return found[1], found[2].rstrip("/")
 
 
 def _key(host: str) -> str:
     """Taken from the environment; that of OpenAI is for no other server."""
-    return os.environ.get("MAM_API_KEY") or (os.environ.get("OPENAI_API_KEY", "") if host == OPENAI else "")
+    key = os.environ.get("MAM_API_KEY") or (os.environ.get("OPENAI_API_KEY", "") if host == OPENAI else "")
+    return key.strip()
 
 
 def _timeout() -> float:
