@@ -24,9 +24,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 import mam
-from mam.errors import InputError, MamError
+from mam.errors import EndpointError, InputError, MamError
 from mam.values import STATES, Candidate, Read, Slot, Turn, Write
 
+BASES = "smollm2-135m, a hub id, a folder, a GGUF file, or openai:MODEL@URL for a server"
 SHORT_ID = 8  # characters of an id that are shown; any beginning that fits one slot is understood
 ELSEWHERE = {  # name: (module with add_arguments(parser) and run(options), what it is about)
     "train": ("mam.train.cli", "train the memory model"),
@@ -72,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def add_shared(parser: argparse.ArgumentParser) -> None:
     """What says whose memory, with which networks; for `open_space`."""
-    parser.add_argument("--base", default="smollm2-135m", help="smollm2-135m, a hub id, a folder or a GGUF file")
+    parser.add_argument("--base", default="smollm2-135m", help=BASES)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--user", default="local", help="whose memory")
     parser.add_argument("--path", help="the folder of the memories (default: $MAM_HOME or the platform's place)")
@@ -354,6 +355,8 @@ def _purge(options: argparse.Namespace) -> None:
     )
     if failed := [check.slot for check in done.checks if not check.passed]:
         print(f"The base still says the words of {', '.join(failed)}: other memories or its own knowledge hold them.")
+    if done.unasked:
+        print(done.unasked)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -456,6 +459,9 @@ def _reply(chat, text: str) -> Turn:
             stream.close()
             print(" (stopped)")
             return chat.turns()[-1]
+        except EndpointError:
+            print()
+            raise
         if event.kind == "token":
             print(event.data, end="", flush=True)
         elif event.kind == "turn":

@@ -101,7 +101,7 @@ def without_purged(turn: Turn, seen: Iterable[Slot], purged: Collection[str]) ->
     texts = {text for slot in seen if slot.id in purged for text in (slot.text, slot.said)}
     clean = eraser(texts | {" ".join(text.split()) for text in texts})
     trace = json.loads(rows.map_texts(rows.trace_text(turn), clean))
-    trace["given"] = PURGED
+    trace["given"], trace["sent"] = PURGED, []
     for candidate in trace["rejected"]:
         candidate["context"] = PURGED if candidate["context"] else ""
     return rows.turn_from(turn.id, turn.session, clean(turn.text), clean(turn.reply), turn.at, trace)

@@ -19,8 +19,16 @@ class WeightsError(MamError):
     """Weights are missing, damaged, of the wrong kind or could not be fetched."""
 
 
+class UnattachedError(WeightsError):
+    """No integrator was trained for the base."""
+
+
 class StoreError(MamError):
     """The store could not be read or written; nothing stored was lost."""
+
+
+class EndpointError(MamError):
+    """The server of the base was not reached, refused or broke off; what it said until then is kept."""
 
 
 class InputError(MamError, ValueError):

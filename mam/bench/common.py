@@ -64,8 +64,11 @@ class World:
 
     @classmethod
     def load(cls, base: str = "smollm2-135m", device: str = "auto", memory: Path | None = None) -> World:
-        """Raises WeightsError when something is missing, or no attachment for this base was trained."""
-        return cls(engine(base, device, memory))
+        """Raises WeightsError when something is missing, InputError for a base that is told its memories as text."""
+        loaded = engine(base, device, memory)
+        if loaded.integrator is None:
+            raise InputError(f"The benchmarks measure slot blocks, and {base} is told its memories as text.")
+        return cls(loaded)
 
     @property
     def base(self) -> Base:

@@ -280,7 +280,7 @@ def model_name(m: Space) -> str:
 
 
 def used(m: Space, turn: Turn) -> dict:
-    prompt = len(m.engine.base.tokenizer(prompt_text(turn), add_special_tokens=False)["input_ids"])
+    prompt = m.engine.base.count(prompt_text(turn))
     return {"prompt_tokens": prompt, "completion_tokens": turn.tokens, "total_tokens": prompt + turn.tokens}
 
 

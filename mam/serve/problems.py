@@ -15,11 +15,18 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from mam.errors import ConflictError, InputError, MamError, MissingError, StoreError, WeightsError
+from mam.errors import ConflictError, EndpointError, InputError, MamError, MissingError, StoreError, WeightsError
 
 log = logging.getLogger(__name__)
 
-STATUS = {MissingError: 404, ConflictError: 409, InputError: 400, StoreError: 503, WeightsError: 503}  # the first fits
+STATUS = {  # the first that fits
+    MissingError: 404,
+    ConflictError: 409,
+    InputError: 400,
+    EndpointError: 502,
+    StoreError: 503,
+    WeightsError: 503,
+}
 TYPES = {401: "authentication_error", 404: "not_found_error", 409: "conflict_error", 429: "rate_limit_error"}
 UNEXPECTED = "Something went wrong here; the server's log says what. Nothing stored was lost."
 LONGEST = 500  # characters of a message: some quote what was sent

@@ -37,9 +37,10 @@ class WhatIf:
         given = [r.slot for r in last.reads if r.given] if last and not last.abstained else []
         choices = [(shortened(slot.text, LABEL), slot.id) for slot in given]
         limits = m.engine.memory.settings.reading
+        strength = {"maximum": STRONGEST, "step": 0.05} if m.engine.integrator else {"maximum": 1, "step": 1}
         rest = (
             gr.CheckboxGroup(choices=choices, value=[id for _, id in choices], visible=bool(choices)),
-            1.0,
+            gr.Slider(value=1.0, **strength),
             False,
             K,
         )
