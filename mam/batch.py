@@ -246,6 +246,8 @@ class Batch:
         sample = decode._sampler(temperature, top_p, seed)
         spoken = Spoken(list(ids), min(max_tokens, context - len(ids)), temperature == 0, sample, stop, memory)
         with self._changed:
+            if self._closed:
+                raise RuntimeError("this batch is closed")
             self._waiting.append(spoken)
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="batch", daemon=True)

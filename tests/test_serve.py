@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from mam.errors import InputError
 from mam.serve.app import application, prepared
 from mam.serve.chat import Message as Sent
 from mam.serve.chat import Said, Until
-from mam.serve.guard import Bucket, Limits
+from mam.serve.guard import Bucket, Guard, Limits
 from mam.serve.keys import Keys, new_key, revoke
 from mam.values import Turn
 
@@ -324,6 +325,15 @@ def test_limits_of_size_rate_and_tokens(tmp_path, engine):
         codes = [http.get("/v1/models").status_code for _ in range(12)]
         assert codes[0] == 200 and codes[-1] == 429
         assert service.http("bob").get("/v1/models").status_code == 200  # each has their own
+
+
+def test_a_request_that_never_ends_is_not_waited_for(service, monkeypatch):
+    monkeypatch.setattr(Guard, "patience", 0.2)
+    address, port = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((address, int(port)), timeout=10) as connection:
+        head = f"POST /v1/memory/slots HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service.keys['ann']}\r\n"
+        connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 408")
 
 
 def test_a_bucket_refills():

@@ -6,6 +6,7 @@ the request's state; what is behind it asks nobody else who is asking. It does n
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import threading
@@ -103,6 +104,8 @@ def _too_much(what: str, wait: float) -> Refused:
 class Guard:
     """ASGI middleware. keys: whose requests pass (None: everybody's, as the user `local`, from this machine only)."""
 
+    patience = 60.0  # seconds that a request may take to arrive
+
     def __init__(self, app: ASGIApp, keys: Keys | None, local: str, meter: Meter):
         self.app, self.keys, self.local, self.meter = app, keys, local, meter
 
@@ -145,11 +148,15 @@ class Guard:
         if declared.isdecimal() and int(declared) > most:
             raise refused
         size, messages = 0, deque[Message]()
-        while not messages or messages[-1].get("more_body"):
-            messages.append(message := await receive())
-            size += len(message.get("body", b""))
-            if size > most:
-                raise refused
+        try:
+            async with asyncio.timeout(self.patience):
+                while not messages or messages[-1].get("more_body"):
+                    messages.append(message := await receive())
+                    size += len(message.get("body", b""))
+                    if size > most:
+                        raise refused
+        except TimeoutError as error:
+            raise Refused(408, "The request did not arrive in time; send it again.") from error
 
         async def replay() -> Message:
             return messages.popleft() if messages else await receive()
