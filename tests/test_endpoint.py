@@ -260,8 +260,12 @@ def test_a_models_name_may_hold_an_at_sign(server):
 
 
 @pytest.mark.parametrize(
-    "id", ["openai:", "openai:gpt", "openai:@http://x", "openai:m@x:1", "openai:m@http://", "openai:m@http://x:99999",
-           "openai:m@http://[::1", "openai:m@http://exa mple/v1", "openai:m@http://x\0/v1", "openai:m@http://x/#v1", "openai:m@ftp://x", "openai:m@http://ann:word@x/v1", "openai:m@http://x/v1?key=1"]
+    "id",
+    [
+        "openai:", "openai:gpt", "openai:@http://x", "openai:m@x:1", "openai:m@http://", "openai:m@http://x:99999",
+        "openai:m@http://[::1", "openai:m@http://exa mple/v1", "openai:m@http://x\0/v1", "openai:m@http://x/#v1",
+        "openai:m@ftp://x", "openai:m@http://ann:word@x/v1", "openai:m@http://x/v1?key=1",
+    ],
 )  # fmt: skip
 def test_an_address_that_is_none_is_explained(id):
     with pytest.raises(InputError, match="openai:MODEL@URL|MAM_API_KEY") as caught:
