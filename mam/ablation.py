@@ -118,7 +118,7 @@ def influence(engine: Engine, turn: Turn) -> np.ndarray:
 
 def check(engine: Engine, turn: Turn) -> None:
     """Raises InputError unless this base answered the turn, and was given its memories the way it is now."""
-    if turn.base not in ("", engine.base.id):
+    if turn.base not in ("", engine.base.name):
         raise InputError(f"This turn was answered by {turn.base}; open the memory with that base to look into it.")
     if turn.sent and engine.integrator is not None:
         raise InputError("In this turn the base was told its memories as text; ask again to look into a turn.")

@@ -47,6 +47,11 @@ class Base:
         self.stop_ids = _stop_ids(model, tokenizer)
         self.fingerprint = _fingerprint(model)
 
+    @property
+    def name(self) -> str:
+        """The id, without the folders around a file or folder: traces and clients need not know those."""
+        return Path(self.id).name if Path(self.id).exists() else str(self.id)
+
     def about(self) -> dict[str, str]:
         """What it is and where it runs, for people."""
         precision = str(self.dtype).removeprefix("torch.")

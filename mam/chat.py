@@ -153,7 +153,7 @@ class Chat:
             reading = space.reading(text, hidden[text], k)
             reads = engine.within(reading.reads)
             turn = replace(turn, reads=reads, null_weight=reading.null_weight, asked=reading.asked)
-            turn = replace(turn, abstained=reading.decision == ABSTAINS, base=engine.base.id)
+            turn = replace(turn, abstained=reading.decision == ABSTAINS, base=engine.base.name)
             watch.lap("read")
         reply = Reply(space, text, before, turn, manner, stop, watch)
         pieces = reply.abstention() if turn.abstained else reply.pieces()

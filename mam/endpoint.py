@@ -35,7 +35,7 @@ TIMEOUT, CONNECT = 120.0, 10.0  # seconds without a word, and until somebody ans
 RETRIES = 3  # with growing pauses, or after as long as the server asks for; never once it has begun to speak
 POLL = 0.05  # seconds until a stop is seen
 LONGEST = 200  # characters of what a server says about an error
-GO_ON = "Something in the notes has changed meanwhile. Go on from where you broke off, without repeating it."
+GO_ON = "Something that I told you has changed meanwhile. Go on from where you broke off, without repeating it."
 
 Message = dict[str, str]
 
@@ -48,7 +48,7 @@ class Endpoint:
 
     def __init__(self, id: str, timeout: float | None = None, retries: int = RETRIES):
         self.id, self.context = id, CONTEXT
-        self.model, url = _parsed(id)
+        self.name, url = _parsed(id)  # the name that the server knows the model by
         self._host = urlsplit(url).hostname or ""
         self._timeout = _timeout() if timeout is None else timeout
         self._loop = _loop()
@@ -61,7 +61,10 @@ class Endpoint:
             default_headers=elsewhere,  # of the environment, too
             timeout=openai.Timeout(self._timeout, connect=min(CONNECT, self._timeout)),
             max_retries=retries,
-            http_client=openai.DefaultAsyncHttpxClient(trust_env=not _is_here(self._host)),  # no proxy to this machine
+            http_client=openai.DefaultAsyncHttpxClient(
+                trust_env=not _is_here(self._host),  # no proxy between this machine and itself
+                follow_redirects=False,  # what is told here is for this server
+            ),
         )
 
     def about(self) -> dict[str, str]:
@@ -95,7 +98,7 @@ class Endpoint:
     ) -> dict:
         """The body of the request, without what the model is known to refuse."""
         limit = "max_completion_tokens" if "max_tokens" in self._refused else "max_tokens"
-        body = {"model": self.model, "messages": self.going_on(messages, said), "stream": True, limit: max_tokens}
+        body = {"model": self.name, "messages": self.going_on(messages, said), "stream": True, limit: max_tokens}
         wanted = {"temperature": temperature, "top_p": top_p if top_p != 1 else None, "seed": seed}
         return body | {n: value for n, value in wanted.items() if value is not None and n not in self._refused}
 

@@ -135,7 +135,7 @@ class Lookback:
         """
         found = []
         for turn, _ in self.store.reads_of(id, last):
-            if turn.base not in ("", self.engine.base.id):
+            if turn.base not in ("", self.engine.base.name):
                 continue
             looked = self.attribution(turn)
             column = next((at for at, slot in enumerate(looked.slots) if slot.id == id), None)

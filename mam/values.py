@@ -141,7 +141,7 @@ class Turn:
     abstained: bool = False
     stopped: bool = False  # the reader of the reply pressed stop
     given: str = ""  # exactly what the base was given, slots marked
-    base: str = ""  # id of the base that answered
+    base: str = ""  # name of the base that answered
     sent: tuple[dict, ...] = ()  # to a base that is told its memories as text: every request, word by word
     tokens: int = 0  # tokens of the reply
     timing: dict[str, float] = field(default_factory=dict)  # seconds by stage

@@ -200,6 +200,16 @@ def test_a_page_instead_of_a_chat(server, base):
         list(base.generate(HELLO))
 
 
+def test_nobody_is_sent_elsewhere(server, base):
+    with chats.running() as other:
+        server.trouble = [
+            lambda handler: handler.error(307, "over there", {"Location": f"{other.url}/chat/completions"})
+        ]
+        with pytest.raises(EndpointError, match="status 307"):
+            list(base.generate(HELLO))
+        assert other.bodies == []
+
+
 def test_a_parameter_that_the_model_refuses_is_left_out_from_then_on(server, base):
     server.trouble = [
         chats.refuses(400, "use max_completion_tokens", param="max_tokens", code="unsupported_parameter"),
@@ -254,14 +264,18 @@ def test_no_proxy_stands_between_this_machine_and_itself(server, monkeypatch):
 
 def test_a_models_name_may_hold_an_at_sign(server):
     base = Endpoint(server.base.replace("parrot", "@cf/meta/llama-3"))
-    assert base.model == "@cf/meta/llama-3"
+    assert base.name == "@cf/meta/llama-3"
     with pytest.raises(EndpointError, match="no such model"):
         list(base.generate(HELLO))
 
 
 @pytest.mark.parametrize(
-    "id", ["openai:", "openai:gpt", "openai:@http://x", "openai:m@x:1", "openai:m@http://", "openai:m@http://x:99999",
-           "openai:m@http://[::1", "openai:m@http://exa mple/v1", "openai:m@http://x\0/v1", "openai:m@http://x/#v1", "openai:m@ftp://x", "openai:m@http://ann:word@x/v1", "openai:m@http://x/v1?key=1"]
+    "id",
+    [
+        "openai:", "openai:gpt", "openai:@http://x", "openai:m@x:1", "openai:m@http://", "openai:m@http://x:99999",
+        "openai:m@http://[::1", "openai:m@http://exa mple/v1", "openai:m@http://x\0/v1", "openai:m@http://x/#v1",
+        "openai:m@ftp://x", "openai:m@http://ann:word@x/v1", "openai:m@http://x/v1?key=1",
+    ],
 )  # fmt: skip
 def test_an_address_that_is_none_is_explained(id):
     with pytest.raises(InputError, match="openai:MODEL@URL|MAM_API_KEY") as caught:

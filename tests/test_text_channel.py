@@ -106,7 +106,7 @@ def test_the_trace_and_the_inspector_show_exactly_what_was_sent(m, server):
     told(m, DOG)
     turn = m.session().send(ASK, max_tokens=12, temperature=0.7, seed=5)
     assert list(turn.sent) == server.bodies == list(m.turn(turn.id).sent)
-    assert turn.base == server.base and turn.given.startswith("[0.") and all(
+    assert turn.base == chats.MODEL and turn.given.startswith("[0.") and all(
         message["content"] in turn.given for message in server.messages
     )  # fmt: skip
     memory, prompt = sizes(m.engine.base, None, turn)
@@ -441,10 +441,10 @@ def test_switching_the_base_keeps_the_memory(tiny_folder, mamba, engine, tmp_pat
         (slot,) = [m.session().send(DOG, **SHORT).writes[0].slot] if number == 0 else m.slots()
         kept = m.session("the same").send(ASK, **SHORT)
         assert [read.slot.id for read in kept.reads if read.given] == [slot.id]
-        assert (kept.sent == ()) == (one.integrator is not None) and kept.base == one.base.id
+        assert (kept.sent == ()) == (one.integrator is not None) and kept.base == one.base.name
         assert m.without(kept, [slot.id])[0] != kept.reply
         for earlier in turns:
-            if earlier.base != one.base.id:
+            if earlier.base != one.base.name:
                 with pytest.raises(InputError, match="open the memory with that base"):
                     m.without(earlier, [slot.id])
                 assert sum(sizes(one.base, one.integrator, earlier)) > 0

@@ -92,7 +92,7 @@ def test_nothing_read_is_the_server_alone(m, address):
     base = Endpoint(address)
     client = openai.OpenAI(base_url=address.partition("@")[2], api_key="none")
     alone = client.chat.completions.create(
-        model=base.model, messages=[{"role": "user", "content": TALK}], max_tokens=24, temperature=0
+        model=base.name, messages=[{"role": "user", "content": TALK}], max_tokens=24, temperature=0
     )
     assert turn.reply == alone.choices[0].message.content
 

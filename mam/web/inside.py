@@ -122,6 +122,7 @@ def heading(last: Turn | None) -> str:
     if last is None:
         return f'<p class="empty">{EMPTY} Say something in the conversation, or choose a reply there.</p>'
     told = f"{last.at.astimezone():%d %b %Y, %H:%M} · {last.tokens} tokens"
+    told += f" · {escape(last.base)}" if last.base else ""
     return (
         f'<div class="heading"><small>{told}</small><p class="you">{escape(last.text)}</p>'
         f'<p class="it">{escape(last.reply)}</p></div>'
