@@ -3,8 +3,8 @@
 Each client is a user with a key and a memory of their own and asks in turn what the memory holds and what it does not.
 One client alone, sixteen whose replies go through the base together, and sixteen who take turns token by token are
 measured one after the other, several rounds; every figure is a median over the rounds. Abstentions make no tokens; they
-are counted, and their time is not left out. A base that cannot be batched here is measured as it is: one on a server has
-a batch of its own there.
+are counted, and their time is not left out. A base that cannot be batched here is measured as it is: one on a server
+has a batch of its own there.
 """
 
 from __future__ import annotations
