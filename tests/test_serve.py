@@ -6,14 +6,19 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import chats
 import openai
 import pytest
 import serving
+from fakes import RuleMemory
 
 from mam import cli
+from mam.endpoint import Endpoint
+from mam.engine import Engine
 from mam.errors import InputError
 from mam.serve.app import application, prepared
 from mam.serve.chat import Message as Sent
@@ -413,3 +418,24 @@ def test_frames_are_as_the_protocol_wants_them(service):
     *frames, last, rest = answer.text.split("\n\n")
     assert last == "data: [DONE]" and rest == ""
     assert all(json.loads(frame.removeprefix("data: "))["object"] == "chat.completion.chunk" for frame in frames)
+
+
+def test_a_base_on_another_server_is_passed_through(tmp_path):
+    """Sixteen at once are as quick as one: the other server has them all at the same time."""
+    with chats.running() as upstream:
+        upstream.pause = 0.02
+        engine = Engine(Endpoint(upstream.base), RuleMemory(), None)
+        with serving.running(tmp_path, engine) as service:
+            client = service.client()
+            ask(client, DOG)
+            assert ask(client, ASKED, max_tokens=64).choices[0].message.content == f"You told me: {DOG}"
+            assert client.models.list().data[0].id == chats.MODEL
+            started, seconds = time.monotonic(), []
+            with ThreadPoolExecutor(16) as pool:
+                for _ in pool.map(lambda n: ask(client, f"Say these words number {n} again", max_tokens=64), range(16)):
+                    seconds.append(time.monotonic() - started)
+            assert len(seconds) == 16 and seconds[-1] < 16 * 7 * upstream.pause
+            upstream.trouble.append(lambda handler: handler.error(403, "not today"))
+            with pytest.raises(openai.APIStatusError) as caught:
+                ask(client, "Once more")
+            assert caught.value.status_code == 502 and "Traceback" not in caught.value.message

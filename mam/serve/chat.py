@@ -274,7 +274,9 @@ class Form:
 
 
 def model_name(m: Space) -> str:
-    """The base as clients know it: of a file or folder no more than its name."""
+    """The base as clients know it: of a file or folder no more than its name, and not which server it is on."""
+    if not m.engine.here:
+        return m.engine.base.name
     id = str(m.engine.base.id)
     return Path(id).name if Path(id).exists() else id
 
