@@ -31,7 +31,7 @@ from mam import decode
 from mam.base import Base
 from mam.decode import Pass, Prepared
 
-MOST = 32  # rows of a sheet; who comes later waits until one leaves
+MOST = 32  # replies at once; who comes later waits until one is over
 SPARE = 128  # columns that a sheet grows by
 
 
@@ -55,7 +55,7 @@ class Rows(DynamicLayer):
 
 
 class Sheet:
-    """Replies side by side, a row each. Without batching's bookkeeping it is `decode.Pass` for several sequences.
+    """Replies side by side, a row each: what `decode.Pass` is for one sequence, after its prompt.
 
     bias (rows, columns): added to the attention logits of a row's next token; hides what is not the row's.
     """
