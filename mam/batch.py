@@ -5,9 +5,8 @@ on reading its weights; reading them once for sixteen replies costs little more 
 
     waiting ──► prompt, alone (`decode.Pass`) ──► first token ──► joins the sheet ──► a token each step ──► leaves
 
-A *sheet* has a row for each reply: its memory's columns, then its chat's, as in the cache of the single loop. Rows of
-different length are hidden behind their end. Replies that read a memory and replies that read none are in different
-sheets, because the adapters are on for all of a pass or for none.
+The *sheet* has a row for each reply: its memory's columns, then its chat's, as in the cache of the single loop. Rows of
+different length are hidden behind their end, and the adapters are on for the rows that read a memory.
 
 A reply that nobody else speaks beside takes exactly the single loop's passes, and says the same. In a sheet the same
 sums are made in another order, so where two tokens are as likely as rounding can tell, the other one may be said.
@@ -18,7 +17,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -31,7 +30,7 @@ from mam import decode
 from mam.base import Base
 from mam.decode import Pass, Prepared
 
-MOST = 32  # rows of a sheet; who comes later waits until one leaves
+MOST = 32  # replies at once; who comes later waits until one is over
 SPARE = 128  # columns that a sheet grows by
 
 
@@ -55,7 +54,7 @@ class Rows(DynamicLayer):
 
 
 class Sheet:
-    """Replies side by side, a row each. Without batching's bookkeeping it is `decode.Pass` for several sequences.
+    """Replies side by side, a row each: what `decode.Pass` is for one sequence, after its prompt.
 
     bias (rows, columns): added to the attention logits of a row's next token; hides what is not the row's.
     """
@@ -66,6 +65,7 @@ class Sheet:
         self.count = self.end = 0
         self.columns: list[int] = []  # of each row's memory
         self.lengths: list[int] = []  # of each row's chat so far
+        self.active: Callable[..., AbstractContextManager] | None = None  # switches the adapters on for some rows
         self.cache = DynamicCache(config=model.config)
         kinds = getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ["full_attention"]
         windows = [getattr(layer, "sliding_window", None) for layer in self.cache.layers]
@@ -88,6 +88,7 @@ class Sheet:
         planes["said"][row] = False
         planes["coverage"][row] = 0.0
         if one.memory:
+            self.active = one.memory.active
             planes["bias"][row, :columns] = one.row[:columns]
             planes["said"][row, :columns] = one.said
             planes["coverage"][row] = one.memory.coverage
@@ -121,15 +122,25 @@ class Sheet:
         planes["bias"][torch.arange(n, device=self.device), self.at] = 0
         self._cover(new)
         masks = {kind: self._mask(lengths, window) for kind, window in self.windows.items()}
-        out = self.model(
-            input_ids=new,
-            position_ids=(planes["start"][:n] + lengths)[:, None],
-            attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
-            past_key_values=self.cache,
-            use_cache=True,
-        )
+        with self._adapted():
+            out = self.model(
+                input_ids=new,
+                position_ids=(planes["start"][:n] + lengths)[:, None],
+                attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
+                past_key_values=self.cache,
+                use_cache=True,
+            )
         self.lengths = [length + 1 for length in self.lengths]
         return out.logits[:, -1]
+
+    def _adapted(self) -> AbstractContextManager:
+        """The adapters, on for the rows that read a memory; a memory has at least one column."""
+        reading = [columns > 0 for columns in self.columns]
+        if not any(reading):
+            return nullcontext()
+        if all(reading):
+            return self.active()
+        return self.active(torch.tensor(reading, device=self.device)[:, None, None])
 
     def _cover(self, new: Tensor) -> None:
         """What the replies say now counts less from here on; see `decode.Pass`."""
@@ -219,7 +230,7 @@ class Batch:
         self.base, self._lock = base, lock
         self._changed = threading.Condition()
         self._waiting: deque[Spoken] = deque()
-        self._groups: dict[Hashable, tuple[Sheet, list[Spoken]]] = {}  # by what is active while they speak
+        self._sheet, self._speaking = Sheet(base.model), []  # the rows of the sheet, then who has not joined it yet
         self._worker: threading.Thread | None = None
         self._closed = False
 
@@ -274,27 +285,26 @@ class Batch:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._waiting or self._groups)
+                self._changed.wait_for(lambda: self._closed or self._waiting or self._speaking)
                 if self._closed:
                     break
             self._begin()  # one at a time: those who speak already wait for one prompt, not for all
-            for key, (sheet, speaking) in list(self._groups.items()):
-                try:
-                    with self._lock:
-                        self._step(sheet, speaking)
-                except Exception as error:  # theirs, not the worker's: others may still be served
-                    for spoken in speaking:
-                        spoken.out.put(error)
-                    speaking.clear()
-                if not speaking:
-                    del self._groups[key]
-        for spoken in [*self._waiting, *(spoken for _, speaking in self._groups.values() for spoken in speaking)]:
+            try:
+                with self._lock:
+                    self._step()
+            except Exception as error:  # theirs, not the worker's: those who come later may be served
+                for spoken in self._speaking:
+                    spoken.out.put(error)
+                self._speaking.clear()
+            if not self._speaking:
+                self._sheet = Sheet(self.base.model)  # gives the memory of the old one back
+        for spoken in (*self._waiting, *self._speaking):
             spoken.out.put(None)
 
     @torch.inference_mode()
     def _begin(self) -> None:
         """Read the prompt of whoever has waited longest, and say its first token."""
-        if sum(len(speaking) for _, speaking in self._groups.values()) >= MOST or not self._waiting:
+        if len(self._speaking) >= MOST or not self._waiting:
             return
         spoken = self._waiting.popleft()
         try:
@@ -309,15 +319,13 @@ class Batch:
         if spoken.over:
             spoken.out.put(None)
             return
-        active = spoken.memory.active if spoken.memory else None
-        if active not in self._groups:
-            self._groups[active] = Sheet(self.base.model), []
-        self._groups[active][1].append(spoken)
+        self._speaking.append(spoken)
 
     @torch.inference_mode()
-    def _step(self, sheet: Sheet, speaking: list[Spoken]) -> None:
-        """One token for each of a group, and out with those who are done."""
-        self._part(sheet, speaking)
+    def _step(self) -> None:
+        """One token for everybody, and out with those who are done."""
+        self._part()
+        sheet, speaking = self._sheet, self._speaking
         if len(speaking) == 1 and (own := speaking[0].own):
             self._say(speaking[0], speaking[0].sample(own.step([speaking[0].last])))
         elif speaking:
@@ -325,13 +333,11 @@ class Batch:
                 if spoken.own:
                     sheet.join(spoken.own)
                     spoken.own = None
-            memory = speaking[0].memory
-            with memory.active() if memory else nullcontext():
-                logits = sheet.step([spoken.last for spoken in speaking])
+            logits = sheet.step([spoken.last for spoken in speaking])
             best = logits.argmax(-1).tolist()
             for row, spoken in enumerate(speaking):
                 self._say(spoken, best[row] if spoken.greedy else spoken.sample(logits[row : row + 1]))
-        self._part(sheet, speaking)
+        self._part()
 
     def _say(self, spoken: Spoken, token: int) -> None:
         if token in self.base.stop_ids:
@@ -341,10 +347,10 @@ class Batch:
             spoken.said += 1
             spoken.out.put(token)
 
-    @staticmethod
-    def _part(sheet: Sheet, speaking: list[Spoken]) -> None:
+    def _part(self) -> None:
         """Take out who is done. Rows of the sheet and places in the list are the same; who has a pass of its own comes
         after them, because newcomers are put last."""
+        sheet, speaking = self._sheet, self._speaking
         for row in reversed(range(len(speaking))):
             if (spoken := speaking[row]).over:
                 spoken.out.put(None)

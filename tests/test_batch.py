@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
 import torch
 from conftest import byte_tokenizer
+from fakes import rule_engine
 from test_decode import PROMPT, memory_of, sliding
 
 from mam.base import Base
@@ -15,6 +17,7 @@ from mam.batch import MOST, Batch
 from mam.decode import Prepared
 from mam.errors import InputError, WeightsError
 from mam.fairlock import FairLock
+from mam.values import Read, Slot
 
 KINDS = ["llama", "mixed", "sliding"]
 
@@ -182,6 +185,27 @@ def test_an_edit_holds_at_the_next_token_of_every_reply_in_the_batch(open_space,
         engine.batch.close()
         engine.batch = None
     assert all([read.slot.text for read in turn.reads] == ["My dog is called Max."] for turn in turns)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_adapters_are_on_for_those_who_read_and_for_nobody_else(tiny_folder, frozen):
+    engine = rule_engine(tiny_folder)
+    base, adapters = engine.base, engine.integrator.adapters
+    base.stop_ids = frozenset()
+    torch.manual_seed(0)
+    for b in adapters.b:
+        b.data.normal_(std=0.1)
+    if frozen:
+        adapters.freeze()
+    slots = [Slot(f"id{n}", text, text, "user", datetime.now(UTC)) for n, text in enumerate(("My dog is Rex.", "Oslo"))]
+    memory = engine.integrator.prepare([Read(slots[0], 0.7), Read(slots[1], 0.3)])
+    jobs = [{"ids": [*PROMPT, at], "max_tokens": 24, "memory": (memory, None)[at % 2]} for at in range(8)]
+    alone = [list(base.generate(**job)) for job in jobs]
+    assert alone[0] != list(base.generate(**jobs[0] | {"memory": None}))
+    for chosen in (slice(None), slice(0, None, 2), slice(1, None, 2)):  # both kinds at once, readers, others
+        batch = started(base)
+        assert together(batch, jobs[chosen]) == alone[chosen]
+        batch.close()
 
 
 def test_a_space_says_the_same_with_and_without_a_batch(open_space, engine):

@@ -100,7 +100,7 @@ def _prompts(space: Space, number: int) -> list[str]:
         space.add(fact.text)
     personal = [question.text for question in life.questions if question.type == "single"]
     general = generator.general_prompts("test")[number * ASKED :]
-    return [(personal, general)[at % 2][at // 2] for at in range(ASKED)]
+    return [(personal, general)[(at + number) % 2][at // 2] for at in range(ASKED)]
 
 
 def _talk(address: str, keys: Sequence[str], asked: Sequence[Sequence[str]]) -> tuple[float, dict]:
