@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import chats
@@ -492,6 +493,10 @@ def test_the_page_says_what_cannot_be_looked_into(page, server):
     assert begun[1].maximum == 1 and turn.reply in begun[5] and begun[7] == "" and len(server.bodies) == asked
     changed = WhatIf(desk).change(spoken=True)(turn.id, [], 1, False, 8, 0.5, 0, False, request)
     assert "You say: What is my dog called?" in changed[1]
+    other = replace(turn, base="another")
+    m.store.save_turn(other)
+    assert "answered by another" in WhatIf(desk).begin(turn.id, WHAT_IF, False, request)[5]
+    assert "answered by another" in Inside(desk).heat_map(turn.id, INSIDE, False, request)[1]
     with pytest.raises(InputError, match="no integrator to train"):
         Training(desk).start("integrator", 20, request)
     assert "was not asked" in certificate(m.purge(dog))
