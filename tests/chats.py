@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,8 +29,7 @@ class Server:
         self.trouble: list[Callable[[_Handler], bool | None]] = []
         self.pause = 0.0  # seconds between pieces
         self.left = threading.Event()  # somebody went away in the middle of a reply
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"server_of": self}))
-        self.http.daemon_threads = True
+        self.http = _Http(("127.0.0.1", 0), type("Handler", (_Handler,), {"server_of": self}))
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
         self.base = f"openai:{MODEL}@{self.url}"
 
@@ -37,6 +37,14 @@ class Server:
     def messages(self) -> list[dict[str, str]]:
         """Of the last request."""
         return self.bodies[-1]["messages"]
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, address) -> None:
+        if not isinstance(sys.exception(), OSError):  # a client that went away is no trouble of the server
+            super().handle_error(request, address)
 
 
 @contextmanager

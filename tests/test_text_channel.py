@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import chats
@@ -468,7 +469,8 @@ def page(desk):
 def test_the_page_shows_what_broke_off_and_keeps_what_was_not_answered(page, server):
     desk, request = page
     server.trouble = [chats.dies(after=3), chats.refuses(500, "oops")]
-    *_, last = Talk(desk).send(TALK, None, False, request)
+    with pytest.warns(UserWarning, match="broke off"):  # what the page shows as a warning
+        *_, last = Talk(desk).send(TALK, None, False, request)
     assert "You say: Tell" in last[1] and "stopped" in last[1] and last[2] == "" and last[5] == gr.skip()
     boxes = []
     with pytest.raises(EndpointError, match="oops"):
@@ -491,6 +493,10 @@ def test_the_page_says_what_cannot_be_looked_into(page, server):
     assert begun[1].maximum == 1 and turn.reply in begun[5] and begun[7] == "" and len(server.bodies) == asked
     changed = WhatIf(desk).change(spoken=True)(turn.id, [], 1, False, 8, 0.5, 0, False, request)
     assert "You say: What is my dog called?" in changed[1]
+    other = replace(turn, base="another")
+    m.store.save_turn(other)
+    assert "answered by another" in WhatIf(desk).begin(turn.id, WHAT_IF, False, request)[5]
+    assert "answered by another" in Inside(desk).heat_map(turn.id, INSIDE, False, request)[1]
     with pytest.raises(InputError, match="no integrator to train"):
         Training(desk).start("integrator", 20, request)
     assert "was not asked" in certificate(m.purge(dog))

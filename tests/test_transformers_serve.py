@@ -15,13 +15,9 @@ from pathlib import Path
 import openai
 import pytest
 
+import mam
 from mam import fetch
-from mam.endpoint import Endpoint
-from mam.engine import Engine
-from mam.model import MemoryModel
 from mam.reader import ABSTAIN
-from mam.space import Space
-from mam.store import Store
 
 PATIENCE = 120  # seconds until it has started
 TALK = "Name three colours of the rainbow."
@@ -57,14 +53,9 @@ def _answers(url: str) -> bool:
         return False
 
 
-@pytest.fixture(scope="module")
-def memory():
-    return MemoryModel.load(device="cpu")
-
-
 @pytest.fixture
-def m(address, memory, tmp_path):
-    space = Space(Store(tmp_path, "ann"), Engine(Endpoint(address), memory, None))
+def m(address, tmp_path):
+    space = mam.open(tmp_path, base=address, device="cpu")
     yield space
     space.close()
 
@@ -89,10 +80,9 @@ def test_nothing_read_is_the_server_alone(m, address):
     m.add("My dog is called Rex.")
     turn = m.session().send(TALK, max_tokens=24)
     assert not any(read.given for read in turn.reads)
-    base = Endpoint(address)
     client = openai.OpenAI(base_url=address.partition("@")[2], api_key="none")
     alone = client.chat.completions.create(
-        model=base.name, messages=[{"role": "user", "content": TALK}], max_tokens=24, temperature=0
+        model=m.engine.base.name, messages=[{"role": "user", "content": TALK}], max_tokens=24, temperature=0
     )
     assert turn.reply == alone.choices[0].message.content
 

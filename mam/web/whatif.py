@@ -12,6 +12,7 @@ import gradio as gr
 
 from mam import figures
 from mam.ablation import Alternative
+from mam.errors import InputError
 from mam.figures.style import shortened
 from mam.values import Turn
 from mam.web.desk import Desk, plainly
@@ -46,7 +47,10 @@ class WhatIf:
         )
         if last is None:
             return *rest, limits.read, f'<p class="empty">{EMPTY}</p>', "", "", 0
-        same = m.what_if(last, spoken=False)
+        try:
+            same = m.what_if(last, spoken=False)
+        except InputError as error:  # another base answered
+            return *rest, limits.read, f'<p class="empty">{escape(str(error))}</p>', "", "", 0
         return *rest, limits.read, was(last, same, 0), now(last, None), self._bars(same, 0, dark), 0
 
     def change(self, spoken: bool):
