@@ -163,9 +163,10 @@ def test_the_tour_shows_what_it_says(tmp_path, browser, real_weights, scheme):
         page.locator("#tour-leave").click()
         expect(page.locator("#tour-words h4")).to_have_count(0)
         expect(page.locator("#sessions li")).to_have_count(0)
-        page.set_viewport_size(TABLET)
         for name in ("Memory", "Map", "Timeline", "Conversation"):
+            page.set_viewport_size(WIDE)
             show(page, name)
+            page.set_viewport_size(TABLET)
             fits(page)
         photograph(page, "tablet", scheme)
 
@@ -191,6 +192,9 @@ def test_several_people_in_browsers_of_their_own(tmp_path, browser, real_weights
     for said in ("My {1} is called {0}.", "What is my {1} called?"):
         for name, page in pages.items():  # all send before the first has its reply
             page.locator("#new").click()
+            expect(page.locator("#said .exchange")).to_have_count(0)
+            expect(page.locator("#text textarea")).to_have_value("")
+            page.wait_for_timeout(500)  # the new conversation empties the box, too
             page.locator("#text textarea").fill(said.format(*getattr(people, name)))
             page.locator("#send").click()
         for page in pages.values():

@@ -29,7 +29,7 @@ from mam.train.loop import Part
 LIVES, PASSAGES = 8, 3  # examples of a step
 REUSED = 4  # questions asked of a scene before the next one is made
 K = 8
-SEVERAL = 0.2  # share of questions about a life that are drawn from those with several slots
+SEVERAL = 0.3  # share of questions about a life that are drawn from those with several slots
 VALUE = 3.0  # weight of a token of the value asked for in the loss
 CHUNK = 4  # examples of similar length that go through the base together
 HISTORY = 0.3  # share of examples with an exchange of small talk before the question

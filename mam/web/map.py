@@ -232,7 +232,7 @@ def about(layout: Layout, slots: Collection[Slot], last: Turn | None, unsearched
     if any(slot.state != ACTIVE for slot in slots):
         lines.append(f'<p class="note">{SHAPES}</p>')
     lines.append(
-        '<p class="note quiet">Neighbours on the map are mostly alike, but distances and sizes of groups mean nothing: '
+        '<p class="note">Neighbours on the map are mostly alike, but distances and sizes of groups mean nothing: '
         "that is what the list of true neighbours is for. New memories are put among theirs; nothing else moves.</p>"
     )
     return "".join(lines)

@@ -16,7 +16,7 @@ SHEET = ("#ffffff", "#1e2022")
 WASH = ("#f3f1ec", "#26282b")
 LINE = ("#e4e0d8", "#33363a")
 INK = ("#1d1e20", "#e9e7e2")
-QUIET = ("#6b675f", "#9c988f")
+QUIET = ("#5f5b54", "#aaa69d")
 ACCENT = ("#0f6b66", "#5fc4ba")
 ON_ACCENT = ("#ffffff", "#10201f")
 
@@ -34,6 +34,7 @@ def theme() -> gr.themes.Base:
         "body_text_color": INK,
         "body_text_color_subdued": QUIET,
         "block_label_text_color": QUIET,
+        "block_title_text_color": QUIET,
         "input_background_fill": SHEET,
         "input_border_color": LINE,
         "input_border_color_focus": ACCENT,
