@@ -163,7 +163,7 @@ class Endpoint:
         async with await self._asked(prompt, manner) as stream:
             try:
                 async for chunk in stream:
-                    for choice in chunk.choices[:1]:
+                    for choice in (chunk.choices or ())[:1]:
                         if choice.delta.content:
                             yield choice.delta.content.encode("utf-8", "replace").decode()  # half a character: "?"
                         finished = finished or bool(choice.finish_reason)
@@ -229,11 +229,12 @@ def _parsed(id: str) -> tuple[str, str]:
     """(model, URL) of an id; the model's own name may contain an @."""
     found = re.fullmatch(rf"{ON_SERVER}(.+?)@(https?://[!-~]+)", id)
     try:
-        parts = urlsplit(found[2]) if found else None
-        if parts is None or not parts.hostname or parts.port == 0:
-            raise InputError(f"{id!r} does not name a model and its server; write {FORM}.")
-    except ValueError as error:  # of the port or an IPv6 address
-        raise InputError(f"{id!r} has no usable URL ({error}); write {FORM}.") from error
+        parts = urlsplit(found[2] if found else "")
+        usable = parts.hostname and parts.port != 0
+    except ValueError:  # of a port or an IPv6 address
+        usable = False
+    if not usable:  # not quoted: who knows what is in it
+        raise InputError(f"A base on a server is written {FORM}.")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InputError(f"Leave all but host and path out of the URL at {parts.hostname}; MAM_API_KEY is for keys.")
     return found[1], found[2].rstrip("/")

@@ -120,7 +120,9 @@ def test_malformed_chunks_are_told_apart_from_words(server, base, data):
         list(pieces)
 
 
-@pytest.mark.parametrize("data", [{"choices": []}, {"choices": [{"delta": {"content": None}}]}, b": ping\n\n", b"\r\n"])
+@pytest.mark.parametrize(
+    "data", [{"choices": []}, {"choices": None}, {"choices": [{"delta": {"content": None}}]}, b": ping\n\n", b"\r\n"]
+)
 def test_chunks_without_words_are_no_trouble(server, base, data):
     server.trouble = [chats.sends(data)]
     assert list(base.generate(HELLO)) == ["Well,"]
@@ -274,7 +276,7 @@ def test_a_models_name_may_hold_an_at_sign(server):
     [
         "openai:", "openai:gpt", "openai:@http://x", "openai:m@x:1", "openai:m@http://", "openai:m@http://x:99999",
         "openai:m@http://[::1", "openai:m@http://exa mple/v1", "openai:m@http://x\0/v1", "openai:m@http://x/#v1",
-        "openai:m@ftp://x", "openai:m@http://ann:word@x/v1", "openai:m@http://x/v1?key=1",
+        "openai:m@ftp://x", "openai:m@http://ann:word@x/v1", "openai:m@http://ann:word@[x", "openai:m@http://x/v1?key=1",
     ],
 )  # fmt: skip
 def test_an_address_that_is_none_is_explained(id):
