@@ -204,7 +204,7 @@ class Endpoint:
         """What the server says about it, in a line, without the key."""
         body = getattr(error, "body", None)
         said = body.get("message") or body.get("detail") if isinstance(body, dict) else body
-        line = " ".join(str(said or "").split())
+        line = " ".join(str(said or "").split()).rstrip(".")
         line = line.replace(self._key, "…") if self._key else line
         return f" ({line[:LONGEST]})" if line else ""
 
