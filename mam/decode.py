@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from inspect import signature
 
 import torch
 from torch import Tensor
@@ -119,6 +120,8 @@ class Pass:
         self.model, self.memory, self.prompt, self.length = model, memory, prompt, 0
         columns = memory.bias.shape[0] if memory else 0
         self.cache = new_cache(model, columns + capacity)
+        recurrent = "cache_params" in signature(model.forward).parameters  # Mamba's name for it
+        self.passed = {"cache_params" if recurrent else "past_key_values": self.cache, "use_cache": True}
         self.device = model.get_input_embeddings().weight.device
         self.windows: dict[str, int | None] = {}
         if memory:
@@ -135,7 +138,7 @@ class Pass:
     def _forward(self, ids: list[int], **options):
         new = torch.tensor([ids], device=self.device)
         with self.memory.active() if self.memory else nullcontext():
-            out = self.model(input_ids=new, past_key_values=self.cache, use_cache=True, **options, **self._chat(ids))
+            out = self.model(input_ids=new, **self.passed, **options, **self._chat(ids))
         self.length += len(ids)
         return out
 

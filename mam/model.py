@@ -34,7 +34,7 @@ from torch import nn
 from mam import device as _device
 from mam.base import Base
 from mam.encoder import ALL, Encoder
-from mam.errors import InputError, WeightsError
+from mam.errors import InputError, UnattachedError, WeightsError
 from mam.gate import Gate, surface
 from mam.index import SlotIndex
 from mam.integrator import Integrator, IntegratorConfig
@@ -139,7 +139,7 @@ class MemoryModel(nn.Module):
     # ---- attachments ---------------------------------------------------------------------------------------
 
     def attach(self, base: Base) -> Integrator:
-        """The integrator trained for `base`. Raises WeightsError when there is none."""
+        """The integrator trained for `base`. Raises UnattachedError when there is none."""
         folder = (self.folder or SHIPPED) / "attachments"
         for file in sorted(folder.glob("*.json")):
             config = _json(file)
@@ -148,7 +148,7 @@ class MemoryModel(nn.Module):
                 _load(integrator, file.with_suffix(".safetensors"))
                 integrator.adapters.freeze()
                 return integrator.requires_grad_(False)
-        raise WeightsError(
+        raise UnattachedError(
             f"This memory model has no attachment for the base {base.id};"
             f" train one: python -m mam attach --base {base.id}"
         )

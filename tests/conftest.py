@@ -181,3 +181,12 @@ def desk(tmp_path, engine):
     desk = Desk(lambda user, memory: Space(Store(tmp_path / "data", user), engine), "ann")
     desk._load()
     return desk
+
+
+@pytest.fixture
+def service(tmp_path, engine):
+    """A running server with keys for Ann and Bob; see `serving.running`."""
+    import serving
+
+    with serving.running(tmp_path, engine) as found:
+        yield found

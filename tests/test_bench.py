@@ -13,7 +13,22 @@ import torch
 from fakes import RuleMemory, rule_engine
 
 from mam import lives as generator
-from mam.bench import baselines, cli, common, edit, gate, latency, noharm, page, prompts, readme, recall, scoring, store
+from mam.bench import (
+    baselines,
+    cli,
+    common,
+    edit,
+    gate,
+    latency,
+    noharm,
+    page,
+    prompts,
+    readme,
+    recall,
+    scoring,
+    serve,
+    store,
+)
 from mam.errors import InputError
 from mam.reader import Reading
 from mam.values import Read
@@ -289,6 +304,15 @@ def test_latency_measures_every_condition(world):
     } <= results["conditions"].keys()
     assert results["decode_ratio"] > 0 and results["loop_vs_generate"] > 0
     assert results["ttft_ratio_10000"] is None  # a limited run holds no 10,000 slots, and says nothing about them
+
+
+def test_serving_measures_one_and_many(world, monkeypatch):
+    monkeypatch.setattr(serve, "REPLY", 12)
+    del world.base.generate  # the base's own, which a batch does not go around
+    results = serve.run(world, common.Settings(limit=3))
+    assert results["clients"] == 3 and results["replies"] == 3 * serve.ASKED and results["batched"]
+    assert results["batching_gain"] > 0 and results["identical"] == 1
+    assert set(results["tokens_per_second"]) == {"one", "many", "many_in_turns"} and world.engine.batch is None
 
 
 def test_the_readme_says_what_was_measured():

@@ -5,5 +5,5 @@ saw) and compares with baselines on the same frozen base. Nothing here is import
 
     common ─ settings, a world (base + memory model), lives told to a space, results as JSON
     scoring ─ when is a reply right       prompts, baselines ─ what memory has to beat       tune ─ chooses prompts
-    recall, edit, noharm, gate, latency, store ─ one benchmark each: `run(world, settings) -> results`
+    recall, edit, noharm, gate, latency, store, page, serve ─ one benchmark each: `run(world, settings) -> results`
 """

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bm25s
 import numpy as np
@@ -22,6 +23,9 @@ from mam.base import Base
 from mam.bench import prompts
 from mam.lives import Life
 from mam.values import USER
+
+if TYPE_CHECKING:
+    from mam.endpoint import Endpoint
 
 
 def day(moment) -> str:
@@ -127,16 +131,16 @@ def message_lists(
     ]
 
 
-def cut(base: Base, messages: prompts.Messages, room: int) -> list[int]:
-    """Token ids of a prompt; a history too long for the base loses its oldest notes, never the question."""
+def cut(base: Base | Endpoint, messages: prompts.Messages, room: int) -> list:
+    """A prompt as the base takes it; a history too long for it loses its oldest notes, never the question."""
     ids = base.prompt(messages)
-    while len(ids) > room:
+    while (size := base.size(ids)) > room:
         longest = max(range(len(messages)), key=lambda i: len(messages[i]["content"]))
         lines = messages[longest]["content"].split("\n")
         oldest = [i for i, line in enumerate(lines) if line.startswith("- ")]
         if not oldest:
             return ids[-room:]
-        drop = set(oldest[: max(1, len(oldest) * (len(ids) - room) // len(ids))])
+        drop = set(oldest[: max(1, len(oldest) * (size - room) // size)])
         text = "\n".join(line for i, line in enumerate(lines) if i not in drop)
         messages = [*messages[:longest], {**messages[longest], "content": text}, *messages[longest + 1 :]]
         ids = base.prompt(messages)

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from mam.bench import common, edit, gate, latency, noharm, page, recall, store, tune
+from mam.bench import common, edit, gate, latency, noharm, page, recall, serve, store, tune
 from mam.errors import InputError
 
 BENCHES = {
@@ -18,6 +18,7 @@ BENCHES = {
     "latency": latency.run,
     "store": store.run,
     "page": page.run,
+    "serve": serve.run,
 }
 
 
@@ -46,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.seed < 0:
         raise InputError(f"--seed is {arguments.seed}; give 0 or more.")
     settings = common.Settings(lives=arguments.lives, seed=arguments.seed, limit=arguments.limit, data=arguments.data)
-    world = common.World.load(arguments.base, arguments.device, arguments.memory)
+    text = arguments.name == "serve"  # the others measure slot blocks
+    world = common.World.load(arguments.base, arguments.device, arguments.memory, text=text)
     if arguments.tune_prompts:
         return _finish("prompts", tune.run, world, replace(settings, split="val"), arguments.json)
     for name in BENCHES if arguments.name == "all" else [arguments.name]:

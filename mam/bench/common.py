@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
@@ -31,6 +32,9 @@ from mam.model import MemoryModel
 from mam.space import Space
 from mam.store import Store
 from mam.values import Turn
+
+if TYPE_CHECKING:
+    from mam.endpoint import Endpoint
 
 MAX_TOKENS = 32  # of every reply, memory and baselines alike
 K = 8  # slots or sentences retrieved, memory and baselines alike
@@ -63,9 +67,15 @@ class World:
     engine: Engine
 
     @classmethod
-    def load(cls, base: str = "smollm2-135m", device: str = "auto", memory: Path | None = None) -> World:
-        """Raises WeightsError when something is missing, or no attachment for this base was trained."""
-        return cls(engine(base, device, memory))
+    def load(
+        cls, base: str = "smollm2-135m", device: str = "auto", memory: Path | None = None, *, text: bool = False
+    ) -> World:
+        """Raises WeightsError when something is missing, InputError, unless `text`, for a base that is told its
+        memories as text."""
+        loaded = engine(base, device, memory)
+        if loaded.integrator is None and not text:
+            raise InputError(f"The benchmarks measure slot blocks, and {base} is told its memories as text.")
+        return cls(loaded)
 
     @property
     def base(self) -> Base:
@@ -146,8 +156,15 @@ def chosen_questions(life: generator.Life) -> list[generator.Question]:
     return [*some(3, "single", "date"), *some(1, "list", "hop"), *some(1, "updated"), *some(1, "unknown")]
 
 
-def machine(base: Base) -> dict:
+def machine(base: Base | Endpoint) -> dict:
     """What the figures were measured on."""
+    if isinstance(base, Base):
+        where = {
+            "device": torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else base.device.type,
+            "dtype": str(base.dtype).removeprefix("torch."),
+        }
+    else:
+        where = {"device": base.about()["device"], "dtype": None}
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
@@ -155,8 +172,7 @@ def machine(base: Base) -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else base.device.type,
-        "dtype": str(base.dtype).removeprefix("torch."),
+        **where,
     }
 
 

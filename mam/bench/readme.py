@@ -58,6 +58,10 @@ FIGURES = {  # benchmark: {key: (what it says, goal)}
         "heat_map_ms": ("… with its heat map, ms", "–"),
         "map_10000_s": ("map of 10,000 slots, fitted before, s", "≤ 2"),
     },
+    "serve": {
+        "batching_gain": ("16 clients at once: tokens a second, against one client", "≥ 3"),
+        "identical": ("… share of replies that are the same token for token", "–"),
+    },
 }
 
 

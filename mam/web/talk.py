@@ -13,7 +13,7 @@ from html import escape
 import gradio as gr
 
 from mam.chat import Chat
-from mam.errors import InputError, MamError
+from mam.errors import EndpointError, InputError, MamError
 from mam.space import cleaned
 from mam.values import Session, Turn
 from mam.web.desk import Desk, plainly
@@ -65,6 +65,11 @@ class Talk:
                         yield same, same, exchange(text, reply), same, same, *rest
                     elif event.kind == "turn":
                         yield same, conversation(chat.turns()), "", event.data.id, same, *rest
+        except EndpointError as error:
+            if not reply:
+                raise
+            gr.Warning(str(error))  # it broke off: what it said stays, as when it is stopped
+            yield same, conversation(chat.turns()), "", chat.turns()[-1].id, same, *rest
         finally:
             self._stops.pop(key, None)
 
