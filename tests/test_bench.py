@@ -9,67 +9,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from fakes import RuleMemory, rule_engine
+from fakes import Blind, Generous, Mute, RuleMemory
 
 from mam import lives as generator
-from mam.bench import baselines, cli, common, edit, gate, latency, noharm, prompts, readme, recall, scoring, store
+from mam.bench import baselines, cli, common, edit, gate, latency, noharm, prompts, readme, recall, scoring, sets, store
 from mam.errors import InputError
-from mam.reader import Reading
-from mam.values import Read
 
 FEW = common.Settings(limit=2, facts=8)
-
-
-class Echo:
-    """Makes the base of an engine say the slots that it was given, and nothing of use without any."""
-
-    def __init__(self, engine):
-        self.base, self.text, self.prepared = engine.base, "", engine.integrator.prepare
-        engine.base.generate, engine.integrator.prepare = self.generate, self.prepare
-
-    def prepare(self, reads):
-        self.text = " ".join(read.slot.text for read in reads)
-        return self.prepared(reads)
-
-    def generate(self, ids, *, max_tokens=128, memory=None, **_):
-        text = self.text if memory else "I see."
-        yield from self.base.tokenizer(text)["input_ids"][:max_tokens]
-
-
-class Blind(RuleMemory):
-    """Keeps everything worth keeping, finds none of it."""
-
-    def read(self, query, hidden, index, k):
-        return Reading((), 1.0, 0.1, "alone")
-
-
-class Generous(RuleMemory):
-    """Reads whatever is nearest."""
-
-    def read(self, query, hidden, index, k):
-        near = index.nearest(self.keys(hidden[None])[0], k)
-        return Reading(tuple(Read(slot, 1 / len(near)) for slot, _ in near), 0.0, 0.9, "read")
-
-
-class Mute(RuleMemory):
-    """Abstains whatever is asked."""
-
-    def read(self, query, hidden, index, k):
-        return Reading((), 1.0, 0.9, "abstain")
-
-
-@pytest.fixture
-def world(monkeypatch, tiny_folder):
-    """An echoing base, a memory of rules, no fetched weights."""
-    torch.set_num_threads(1)
-    monkeypatch.setattr(common, "MAX_TOKENS", 400)  # the tiny base reads bytes
-    monkeypatch.setattr(recall.fetch, "encoder", lambda: None)
-    monkeypatch.setattr(baselines, "MiniLM", lambda _: RuleMemory())
-    engine = rule_engine(tiny_folder)
-    engine.base.context = 8192
-    Echo(engine)
-    return common.World(engine)
 
 
 @pytest.mark.parametrize(
@@ -200,14 +146,12 @@ def test_locomo_is_read_as_published(tmp_path):
         {"speaker": "Bob", "dia_id": "D1:2", "text": "Nice!"},
     ]
     talk = {"session_1_date_time": "1:56 pm on 8 May, 2023", "session_1": turns}
-    samples = [{"conversation": talk, "qa": [{"question": "Where?", "evidence": ["D1:1"]}]}]
-    with gzip.open(tmp_path / gate.LOCOMO, "wt") as file:
+    question = {"question": "Where?", "answer": "a flat", "category": 4, "evidence": ["D1:1"]}
+    samples = [{"conversation": talk, "qa": [question]}]
+    with gzip.open(tmp_path / sets.LOCOMO, "wt") as file:
         json.dump(samples, file)
     results = gate.locomo(RuleMemory(), tmp_path, common.Settings())
     assert results == {"locomo_auc": 1.0, "locomo_turns": {"evidence": 1, "other": 1}}
-    (tmp_path / gate.LOCOMO).write_bytes(b"half a file")
-    with pytest.raises(InputError, match="--data"):
-        gate.locomo(RuleMemory(), tmp_path, common.Settings())
 
 
 @pytest.mark.parametrize("name", ["prompt_bm25", "prompt_minilm"])

@@ -263,21 +263,23 @@ def write_json(path: Path, content: dict) -> None:
 
 def table(results: dict, title: str = "") -> str:
     """Nested results as aligned lines, "a.b.c   0.97"."""
-    rows = list(_flat(results))
+    rows = list(flat(results))
     width = max((len(name) for name, _ in rows), default=0)
-    lines = [f"{name:<{width}}  {_shown(value)}" for name, value in rows]
+    lines = [f"{name:<{width}}  {shown(value)}" for name, value in rows]
     return "\n".join([title, "-" * max(len(title), width), *lines] if title else lines)
 
 
-def _flat(results: dict, before: str = "") -> Iterator[tuple[str, object]]:
+def flat(results: dict, before: str = "") -> Iterator[tuple[str, object]]:
+    """Nested results as ("a.b.c", value); a spread of measurements is one value."""
     for name, value in results.items():
         if isinstance(value, dict) and not {"median", "p95"} <= value.keys():
-            yield from _flat(value, f"{before}{name}.")
+            yield from flat(value, f"{before}{name}.")
         else:
             yield f"{before}{name}", value
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value of `flat`, for people."""
     if isinstance(value, dict):
         return f"{value['median']:>10} median  {value['p95']:>10} p95  ({value['n']} times)"
     if isinstance(value, float):

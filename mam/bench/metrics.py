@@ -79,7 +79,7 @@ def locomo(category: int, reply: str, answer: str) -> float:
         wanted = [part.strip() for part in answer.split(",")]
         return float(np.mean([max(locomo_f1(part, one) for part in parts) for one in wanted]))
     if category == ADVERSARIAL:
-        return float(any(words in reply.lower() for words in ("no information available", "not mentioned")))
+        return float(any(phrase in reply.lower() for phrase in ("no information available", "not mentioned")))
     if category not in (TEMPORAL, OPEN_DOMAIN, SINGLE_HOP):
         raise ValueError(f"LoCoMo has no category {category}")
     return locomo_f1(reply, answer.split(";")[0].strip() if category == OPEN_DOMAIN else answer)

@@ -1,7 +1,7 @@
 """What a long benchmark has measured so far, conversation by conversation, so that it can be interrupted.
 
 One JSON line per part, in a file beside the results whose name depends on what was measured with: the same run goes on
-where it stopped, any other has a file of its own. Knows nothing of what the parts are.
+where it stopped, any other has a file of its own. Knows nothing of what the parts are; they may quote the data sets.
 """
 
 from __future__ import annotations
@@ -21,24 +21,26 @@ class Parts:
     def __init__(self, beside: Path | None, measured_with: dict):
         """beside: where the results will be written. Raises InputError when the parts cannot be read or written."""
         self.found: dict[str, dict] = {}
+        self.measured_with = measured_with
         self.path = beside and beside.with_name(f"{beside.stem}.{digest(measured_with)}.parts.jsonl")
         if self.path and self.path.is_file():
             self._read()
-        elif self.path:
-            self._append({"measured_with": measured_with})
 
     def __call__(self, name: str, measure: Callable[[], dict]) -> dict:
         """The part of this name, measured if it is not there yet; must be JSON."""
         if name not in self.found:
             part = json.loads(json.dumps(measure()))  # the same whether it was just made or read again
+            if self.path and not self.path.is_file():
+                self._append({"measured_with": self.measured_with})
             if self.path:
                 self._append({"name": name, "part": part})
             self.found[name] = part
         return self.found[name]
 
-    def remove(self) -> None:
-        if self.path:
-            self.path.unlink(missing_ok=True)
+    def finish(self, keep: Path | None) -> None:
+        """The run is over: its parts are gone, or are the file `keep` from now on."""
+        if self.path and self.path.is_file():
+            self.path.replace(keep) if keep else self.path.unlink()
 
     def _read(self) -> None:
         with legible(self.path):
