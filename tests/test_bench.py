@@ -12,7 +12,22 @@ import pytest
 from fakes import Blind, Generous, Mute, RuleMemory
 
 from mam import lives as generator
-from mam.bench import baselines, cli, common, edit, gate, latency, noharm, prompts, readme, recall, scoring, sets, store
+from mam.bench import (
+    baselines,
+    cli,
+    common,
+    edit,
+    gate,
+    growth,
+    latency,
+    noharm,
+    prompts,
+    readme,
+    recall,
+    scoring,
+    sets,
+    store,
+)
 from mam.errors import InputError
 
 FEW = common.Settings(limit=2, facts=8)
@@ -223,6 +238,29 @@ def test_latency_measures_every_condition(world):
     } <= results["conditions"].keys()
     assert results["decode_ratio"] > 0 and results["loop_vs_generate"] > 0
     assert results["ttft_ratio_10000"] is None  # a limited run holds no 10,000 slots, and says nothing about them
+    assert list(results["context"]) == ["500", "1000", "2000"] and results["ttft_4000_ratio"] is None
+    assert results["memory_mib"].keys() == results["slots"].keys() == {"0", "100", "1000"}
+
+
+def test_a_long_history_stays_out_of_the_prompt(world, monkeypatch):
+    world.engine.memory = Generous()
+    monkeypatch.setattr(growth, "SIZES", (500, 4000))
+    results = growth.contexts(world, common.Settings(limit=4, facts=8))
+    short, long = (results["context"][size] for size in ("500", "4000"))
+    tokens = {way: long[way]["context_tokens"]["median"] for way in growth.WAYS}
+    assert 3500 < tokens["whole_history"] < 4400 and short["whole_history"]["context_tokens"]["median"] < 900
+    assert tokens["base_alone"] < tokens["memory_cold"] == tokens["memory_warm"] < tokens["whole_history"] / 2
+    assert all(
+        long[way]["seconds_to_first_token"]["median"] > 0 and long[way]["memory_mib"] >= 0 for way in growth.WAYS
+    )
+    assert results["ttft_4000_ratio"] > 0 and results["ttft_4000_ratio_warm"] > 0
+
+
+def test_a_shorter_history_begins_a_longer_one(world):
+    short, long = (growth.history(world.base, common.Settings(facts=8), tokens) for tokens in (600, 5000))
+    said = [[said.text for session in life.sessions for said in session.utterances] for life in (short, long)]
+    assert 0 < len(said[0]) < len(said[1]) and said[1][: len(said[0])] == said[0]
+    assert set(growth.questions(short)) <= {question.text for question in short.questions}
 
 
 def test_the_readme_says_what_was_measured():
@@ -233,6 +271,13 @@ def test_the_readme_says_what_was_measured():
         content = json.loads(file.read_text("utf-8"))
         assert content["name"] == file.stem and not content["settings"]["limited"]
         assert content["settings"]["lives"] >= 200
+
+
+def test_the_readme_names_every_benchmark():
+    text = (readme.ROOT / "README.md").read_text("utf-8")
+    assert not [name for name in cli.BENCHES if f"`{name}`" not in text]
+    for name, keys in readme.FIGURES.items():
+        assert name in cli.BENCHES and keys
 
 
 def test_tables_are_made_from_the_files(tmp_path):

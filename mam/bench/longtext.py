@@ -126,8 +126,8 @@ def load(subset: Subset, benchmark: str, folder: Path | None) -> list[Example]:
         why = " ".join(str(error).split())[:120] or type(error).__name__
         place = folder / benchmark if folder else f"DIR/{benchmark}"
         raise InputError(
-            f"{benchmark}'s {subset.name} could not be read from {file} ({why}); check the connection, or unpack "
-            f"{subset.member} from {subset.url} to {place}/{subset.name}.jsonl and give --data."
+            f"The set {subset.name} of {benchmark} could not be read from {file} ({why}); check the connection, or "
+            f"unpack {subset.member} from {subset.url} to {place}/{subset.name}.jsonl and give --data."
         ) from error
     return subset.examples((f"{file}, line {number}", row) for number, row in enumerate(rows, 1))
 
