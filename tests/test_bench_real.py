@@ -114,6 +114,10 @@ def test_missing_and_damaged_files_are_named(folder, tmp_path):
     packed(folder / "qa_squadshifts_wiki.jsonl.gz", [{"context": "a", "question": "b"}], lines=True)
     with pytest.raises(InputError, match='wiki.jsonl.gz, line 1, has no field "answers"'):
         sets.squad(folder, "wiki")
+    row = {"context": "A mill.", "question": "What?", "answers": [{"text": "mill", "start": 1}]}
+    packed(folder / "qa_squadshifts_wiki.jsonl.gz", [row], lines=True)
+    with pytest.raises(InputError, match='line 1, field "answers"'):
+        sets.squad(folder, "wiki")
 
 
 # ---- LoCoMo ----------------------------------------------------------------------------------------------------------

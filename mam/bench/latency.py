@@ -12,11 +12,12 @@ import itertools
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -51,23 +52,19 @@ def filler(count: int, settings: common.Settings) -> list[str]:
     return list(texts)[:count]
 
 
-@contextmanager
-def filled(
-    world: common.World, size: int, life: generator.Life, texts: Sequence[str], keys: np.ndarray
-) -> Iterator[Space]:
-    """A space with `size` slots: a life that was told and fillers; 0: an empty one."""
-    with common.temporary() as folder:
-        with world.open(folder) as space:
-            if size:
-                common.tell(space, life)
-            rest = max(size - space.count(), 0)
-        with closing(Store(folder)) as opened:
-            for start in range(0, min(rest, len(texts)), BATCH):
-                part = slice(start, min(start + BATCH, rest))
-                opened.add_slots([_slot(text) for text in texts[part]], keys[part], world.memory.fingerprint)
-        store.fill(folder, world, max(rest - len(texts), 0))
-        with world.open(folder) as space:
-            yield space
+def fill(
+    folder: Path, world: common.World, size: int, life: generator.Life, texts: Sequence[str], keys: np.ndarray
+) -> None:
+    """Put `size` slots into a folder: a life that was told and fillers, beyond those encoded with random keys."""
+    with world.open(folder) as space:
+        if size:
+            common.tell(space, life)
+        rest = max(size - space.count(), 0)
+    with closing(Store(folder)) as opened:
+        for start in range(0, min(rest, len(texts)), BATCH):
+            part = slice(start, min(start + BATCH, rest))
+            opened.add_slots([_slot(text) for text in texts[part]], keys[part], world.memory.fingerprint)
+    store.fill(folder, world, max(rest - len(texts), 0))
 
 
 def _slot(text: str) -> Slot:
@@ -135,10 +132,9 @@ def turns(world: common.World, spaces: dict[int, Space], talk: Talk, repeats: in
     for number in tqdm(range(repeats), desc="latency: turns", dynamic_ncols=True):
         question, general = talk.personal[number % len(talk.personal)], talk.general[number % len(talk.general)]
         fact = talk.facts[number % len(talk.facts)]
-        jobs = [partial(timing.prompted, world, times[name], partial(make, question)) for name, make in makers.items()]
-        jobs.append(
-            partial(timing.prompted, world, times["base_alone_general"], partial(makers["base_alone"], general))
-        )
+        asked = {name: partial(make, question) for name, make in makers.items()}
+        asked["base_alone_general"] = partial(makers["base_alone"], general)
+        jobs = [partial(timing.prompted, world, times[name], make) for name, make in asked.items()]
         jobs += [partial(memory, size, question, general) for size in spaces]
         jobs += [partial(write, size, f"{fact} ({number})") for size in spaces]
         for job in draw.sample(jobs, len(jobs)):
@@ -255,8 +251,11 @@ def run(world: common.World, settings: common.Settings) -> dict:
     with ExitStack() as stack:
         spaces, grown = {}, {}
         for size in tqdm(sizes, desc="latency: filling", dynamic_ncols=True):
-            with clock("fill_and_open"), common.peak_memory() as grown[size]:
-                spaces[size] = stack.enter_context(filled(world, size, talk.life, texts, keys))
+            folder = stack.enter_context(common.temporary())
+            with clock("fill"):
+                fill(folder, world, size, talk.life, texts, keys)
+            with clock("open"), common.peak_memory() as grown[size]:
+                spaces[size] = stack.enter_context(world.open(folder))
                 spaces[size].read(talk.personal[0])  # the first reading takes up the words of all
         with clock("turns"):
             measured = turns(world, spaces, talk, repeats, settings.seed)

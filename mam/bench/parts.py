@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,7 +41,10 @@ class Parts:
     def finish(self, keep: Path | None) -> None:
         """The run is over: its parts are gone, or are the file `keep` from now on."""
         if self.path and self.path.is_file():
-            self.path.replace(keep) if keep else self.path.unlink()
+            if keep:
+                shutil.move(self.path, keep)
+            else:
+                self.path.unlink()
 
     def _read(self) -> None:
         with legible(self.path):

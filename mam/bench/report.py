@@ -21,7 +21,7 @@ HEIGHT = 340  # pixels
 OPTIONS = {"displaylogo": False, "responsive": True, "showSendToCloud": False, "plotlyServerURL": "",
            "modeBarButtonsToRemove": ["sendChartToCloud"]}  # fmt: skip
 COLOURS = (BLUE[0], ORANGE[0], GREEN[0], PURPLE[0], *GROUPS[0][1:2], QUIET[0])
-HEAD = ("name", "base", "memory", "date", "seconds")
+ABOUT = ("base", "memory", "date", "seconds")
 STYLE = """
 body { font: 15px/1.5 ui-sans-serif, system-ui, sans-serif; color: #1d1e20; background: #fff; max-width: 62rem;
        margin: 2rem auto; padding: 0 1rem }
@@ -68,17 +68,18 @@ def html(contents: list[dict]) -> str:
 
 def _section(content: dict) -> str:
     name, settings = escape(str(content["name"])), content.get("settings", {})
-    about = ", ".join(f"{key} {escape(str(content[key]))}" for key in HEAD[1:] if key in content)
+    about = ", ".join(f"{key} {escape(str(content[key]))}" for key in ABOUT if key in content)
     machine = ", ".join(f"{key} {escape(str(value))}" for key, value in content.get("machine", {}).items())
     limited = f'<p class="limited">Limited to {settings.get("limit")}: a quick look, not a result.</p>'
     drawn = "".join(_drawn(figure) for figure in figures(content))
     return (
         f'<section id="{name}"><h2>{name}</h2>{limited if settings.get("limited") else ""}'
-        f'<p class="note">{about}<br>{machine}</p>{drawn}{_table(content["results"])}</section>'
+        f'<p class="note">{about}<br>{machine}</p>{_table(content["results"])}{drawn}</section>'
     )
 
 
 def _drawn(figure: go.Figure) -> str:
+    figure.update_layout(showlegend=len(figure.data) > 1)
     return styled(figure, HEIGHT, dark=False).to_html(full_html=False, include_plotlyjs=False, config=OPTIONS)
 
 
@@ -87,7 +88,7 @@ def _table(results: dict) -> str:
     rows = [(name, common.shown(value)) for name, value in common.flat(results)]
     top = [row for row in rows if "." not in row[0]]
     rest = [row for row in rows if "." in row[0]]
-    more = f"<details><summary>all {len(rows)} figures</summary>{_rows(rest)}</details>" if rest else ""
+    more = f"<details><summary>{len(rest)} more figures</summary>{_rows(rest)}</details>" if rest else ""
     return _rows(top) + more
 
 
@@ -137,12 +138,14 @@ def _bars(title: str, groups: dict[str, dict[str, float | None]]) -> go.Figure:
     return figure
 
 
-def _lines(title: str, across: str, lines: dict[str, list[tuple[float, float]]], logarithmic: bool = True) -> go.Figure:
+def _lines(title: str, across: str, lines: dict[str, list[tuple[float, float]]]) -> go.Figure:
+    """A line by name, through points (x, y); what is across grows by factors."""
     figure = go.Figure(layout_title_text=title)
     for (name, points), colour in zip(lines.items(), COLOURS, strict=False):
         x, y = zip(*points, strict=True) if points else ((), ())
         figure.add_scatter(x=x, y=y, name=plain(name), mode="lines+markers", line_color=colour)
-    figure.update_xaxes(title_text=across, type="log" if logarithmic else "linear")
+    ticks = sorted({x for points in lines.values() for x, _ in points})
+    figure.update_xaxes(title_text=across, type="log", tickvals=ticks, ticktext=[f"{x:,}" for x in ticks])
     figure.update_yaxes(rangemode="tozero")
     return figure
 
@@ -152,11 +155,11 @@ def _locomo(results: dict) -> Iterator[go.Figure]:
     ranked = {f"reader, {name}": gate["recall"] for name, gate in gates.items()} | results["recall_without_memory"]
     curves = {name: [(int(k[3:]), v) for k, v in at.items() if v is not None] for name, at in ranked.items()}
     yield _lines("Evidence turns among the best k, %", "k", curves)
-    yield _bars("F1 by category", {name: {f"category {c}": v for c, v in g["f1"].items()} for name, g in gates.items()})
-    abstained = ("abstained_5", "false_abstained_1_4")
-    yield _bars(
-        "Abstained, as it should (5) and should not (1–4)", {n: {k: g[k] for k in abstained} for n, g in gates.items()}
-    )
+    f1 = {name: {f"category {c}": value for c, value in gate["f1"].items()} for name, gate in gates.items()}
+    yield _bars("F1 by category, %", f1)
+    keys = {"abstained_5": "of what was never said", "false_abstained_1_4": "of what was said"}
+    abstained = {name: {says: gate[key] for key, says in keys.items()} for name, gate in gates.items()}
+    yield _bars("Share of questions it abstains from", abstained)
 
 
 def _reading(results: dict) -> Iterator[go.Figure]:

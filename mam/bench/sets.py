@@ -23,7 +23,7 @@ from mam.errors import InputError
 LOCOMO = "locomo_dev.json.gz"
 LOCOMO_TIME = "%I:%M %p on %d %B, %Y"
 PASSAGES = 40  # consecutive ones of SQuADShifts that make a document: about 200 sentences, as long as a story
-UNREADABLE = (OSError, EOFError, ValueError, zlib.error)  # what a damaged gzipped JSON file may raise
+UNREADABLE = (OSError, EOFError, ValueError, RecursionError, zlib.error)  # what a damaged gzipped JSON file may raise
 
 
 # ---- LoCoMo ----------------------------------------------------------------------------------------------------------
@@ -110,7 +110,8 @@ def _asked(question: object, ids: set[str], where: str) -> Asked:
     if not 1 <= category <= 5:
         raise InputError(f'{where}, field "category" is {category}, not 1 to 5; fetch it again.')
     answer = "" if category == 5 else field(question, "answer", str | int | float, where)
-    found = [id for text in question.get("evidence") or () for id in re.split(r"[;,\s]+", str(text)) if id in ids]
+    evidence = field(question, "evidence", list, where) if "evidence" in question else ()
+    found = [id for text in evidence for id in re.split(r"[;,\s]+", str(text)) if id in ids]
     return Asked(field(question, "question", str, where), str(answer), category, tuple(dict.fromkeys(found)))
 
 
@@ -147,18 +148,19 @@ def squad(folder: Path | None, part: str) -> list[Document]:
         text, questions = "", []
         for passage, rows in passages[start : start + PASSAGES]:
             first, text = len(text), f"{text}{passage.rstrip()}\n\n"
-            questions += [_of_passage(row, first, len(text)) for row in rows]
+            questions += [_of_passage(row, passage, first) for row in rows]
         documents.append(Document(f"{part}-{number:03}", text, tuple(questions)))
     return documents
 
 
-def _of_passage(row: tuple, first: int, end: int) -> Question:
+def _of_passage(row: tuple, passage: str, first: int) -> Question:
     answers = [(_part(row, a, "text", str), _part(row, a, "start", int)) for a in _row(row, "answers", list)]
-    if not answers:
-        raise InputError(f'{row[0]}, field "answers" is empty; fetch it again.')
+    if not answers or any(passage[start : start + len(text)] != text for text, start in answers):
+        raise InputError(f'{row[0]}, field "answers" does not say where the passage has them; fetch it again.')
     (start, _), *_ = Counter(start for _, start in answers).most_common(1)
     texts = tuple(dict.fromkeys(text for text, _ in answers))
-    return Question(_row(row, "question", str).strip(), texts, "span", (first, end), first + start)
+    within = (first, first + len(passage))
+    return Question(_row(row, "question", str).strip(), texts, "span", within, first + start)
 
 
 def stories(folder: Path | None, part: str) -> list[Document]:
