@@ -252,7 +252,7 @@ def test_what_cannot_be_reached_is_said(tmp_path, monkeypatch):
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    with pytest.raises(InputError, match="qasper could not be read.*no route to host.*scrolls/qasper.jsonl"):
+    with pytest.raises(InputError, match="qasper of scrolls could not be read.*no route to host.*scrolls/qasper.jsonl"):
         longtext.load(longtext.SCROLLS[0], "scrolls", tmp_path)
 
 
