@@ -11,7 +11,7 @@ Chat exports: a list of messages, or objects with "messages" (and a "title"), or
 a tool are left out: they tell nothing about anybody.
 
 LoCoMo: objects (alone, in a list, or under "conversation") with "session_1": [{"speaker": ..., "text": ...}, ...] and
-"session_1_date_time": "1:56 pm on 8 May, 2023".
+"session_1_date_time": "1:56 pm on 8 May, 2023"; a picture that was shown stands in the message as its "blip_caption".
 """
 
 from __future__ import annotations
@@ -142,9 +142,9 @@ def _message(item: object, default: datetime | None) -> Message | None:
         raise ValueError("no role")
     if role.lower() in _SILENT:
         return None
-    text = _content(item.get("content", item.get("text")))
-    if not text.strip():
-        return None  # a picture, or a reply that was stopped at once
+    text = spoken(item)
+    if not text:
+        return None  # a picture without words, or a reply that was stopped at once
     if len(text) > LONGEST:
         raise ValueError(f"longer than {LONGEST:,} characters")
     name = item.get("name")
@@ -153,6 +153,14 @@ def _message(item: object, default: datetime | None) -> Message | None:
         speaker = name.strip()
     at = next((_time(item[key]) for key in _TIMES if item.get(key) is not None), default)
     return Message(text, speaker, at)
+
+
+def spoken(item: dict) -> str:
+    """What a message says, and what it shows. Raises ValueError for content that is not a text."""
+    text, caption = _content(item.get("content", item.get("text"))), item.get("blip_caption")
+    if isinstance(caption, str) and caption.strip():
+        text = f"{text} I am showing {caption.strip().rstrip('.')}."
+    return text.strip()
 
 
 def _content(content: object) -> str:

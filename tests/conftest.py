@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import servers
 import torch
-from fakes import rule_engine
+from fakes import Echo, RuleMemory, rule_engine
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mam import base
+from mam import base, fetch
 from mam.space import Space
 from mam.store import Store, new_id
 
@@ -171,6 +171,21 @@ def tab(served, browser, request):
     import pages
 
     yield from pages.tabs(served, browser, request.node.name)
+
+
+@pytest.fixture
+def world(monkeypatch, tiny_folder):
+    """For benchmarks: an echoing base, a memory of rules, no fetched weights."""
+    from mam.bench import baselines, common
+
+    torch.set_num_threads(1)
+    monkeypatch.setattr(common, "MAX_TOKENS", 400)  # the tiny base reads bytes
+    monkeypatch.setattr(fetch, "encoder", lambda: None)
+    monkeypatch.setattr(baselines, "MiniLM", lambda _: RuleMemory())
+    engine = rule_engine(tiny_folder)
+    engine.base.context = 8192
+    Echo(engine)
+    return common.World(engine)
 
 
 @pytest.fixture

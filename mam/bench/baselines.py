@@ -75,6 +75,11 @@ class BM25:
         found, _ = self.index.retrieve(self._words([question]), k=min(k, self.size), show_progress=False)
         return [int(i) for i in found[0]]
 
+    def scores(self, question: str) -> np.ndarray:
+        """(notes,) float32."""
+        words = bm25s.tokenize([question], stopwords="en", stemmer=self.stemmer, return_ids=False, show_progress=False)
+        return self.index.get_scores(words[0]) if words[0] else np.zeros(self.size, dtype=np.float32)
+
 
 class MiniLM:
     """all-MiniLM-L6-v2, untouched: mean-pooled, unit length, cosine."""
@@ -99,10 +104,6 @@ class MiniLM:
         return np.concatenate(rows)
 
 
-def cosine_best(keys: np.ndarray, query: np.ndarray, k: int) -> list[int]:
-    return [int(i) for i in np.argsort(-(keys @ query), kind="stable")[:k]]
-
-
 def retrieved(name: str, texts: Sequence[str], questions: Sequence[str], minilm: MiniLM, k: int) -> list[list[int]]:
     """For each question, the indices of the k best texts, best first."""
     if not texts:
@@ -112,6 +113,16 @@ def retrieved(name: str, texts: Sequence[str], questions: Sequence[str], minilm:
         return [index.best(question, k) for question in questions]
     keys = minilm.encode(texts)
     return [[int(i) for i in np.argsort(-(keys @ query), kind="stable")[:k]] for query in minilm.encode(questions)]
+
+
+def rankings(texts: Sequence[str], questions: Sequence[str], minilm: MiniLM) -> list[dict[str, np.ndarray]]:
+    """For each question, all texts by BM25, by MiniLM and by the sum of both, z-scored over the texts, best first."""
+    index, keys, found = BM25(texts), minilm.encode(texts), []
+    for question, query in zip(questions, minilm.encode(questions), strict=True):
+        scores = {"bm25": index.scores(question), "minilm": keys @ query}
+        scores["sum"] = sum((x - x.mean()) / (x.std() + 1e-9) for x in scores.values())
+        found.append({name: np.argsort(-values, kind="stable") for name, values in scores.items()})
+    return found
 
 
 def message_lists(

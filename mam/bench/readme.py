@@ -36,8 +36,23 @@ FIGURES = {  # benchmark: {key: (what it says, goal)}
         "f1": ("write gate, F1 of what is kept", "≥ 0.92"),
         "locomo_auc": ("… on LoCoMo: AUC of evidence turns against the others", "–"),
     },
+    "locomo": {
+        "f1_1_4": ("LoCoMo, first five conversations: F1 of categories 1–4", "> 24"),
+        "abstained_5": ("… asked for what was not said (category 5), it says so", "≥ 0.80"),
+        "false_abstained_1_4": ("… the same where it was said", "< 0.15"),
+        "recall_at_10": ("… evidence turns among the reader’s ten best, %", "≥ 75"),
+        "recall_at_50": ("… among its fifty best, %", "≥ 90"),
+    },
+    "reading": {
+        "f1_memory": ("documents (SQuADShifts wiki, FairytaleQA): F1 with memory", "–"),
+        "ratio_to_prompt": ("… against the better retrieval prompt", "≥ 1.5"),
+        "ratio_to_gold": ("… against the right slot given by hand", "≥ 0.85"),
+    },
+    "longbench": {"score": ("LongBench, English question answering: F1", "–")},
+    "scrolls": {"score": ("SCROLLS, question answering: F1 and exact match", "–")},
     "latency": {
         "ttft_ratio_10000": ("first token with 10,000 slots, against base alone", "≤ 1.3"),
+        "ttft_4000_ratio": ("first token after 4,000 tokens of talk, against all of it in the prompt", "≤ 0.1"),
         "read_100000_p95_ms": ("reading 100,000 slots exactly, ms (95th percentile)", "≤ 30"),
         "decode_ratio": ("decoding speed with memory, against without", "≥ 0.9"),
         "loop_vs_generate": ("decoding speed against `transformers.generate`", "≥ 1"),
