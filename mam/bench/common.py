@@ -158,8 +158,9 @@ def gate(world: World, on: bool) -> Iterator[None]:
 def parts(name: str, world: World, settings: Settings) -> Parts:
     """What an interrupted run of this benchmark with these settings and weights has left, and a place for more."""
     weights = {file.name: _sha256(file) for file in sorted((world.memory.folder or SHIPPED).rglob("*.[js]*"))}
+    base = world.base.fingerprint if isinstance(world.base, Base) else world.base.id
     chosen = {"seed": settings.seed, "limit": settings.limit}
-    return Parts(settings.json, {"bench": name, "base": world.base.fingerprint, "weights": weights, **chosen})
+    return Parts(settings.json, {"bench": name, "base": base, "weights": weights, **chosen})
 
 
 def _sha256(file: Path) -> str:

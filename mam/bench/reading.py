@@ -136,8 +136,9 @@ def from_slots(world: common.World, slots: Sequence[Slot], question: str) -> str
     engine = world.engine
     with engine.lock:
         memory = engine.integrator.prepare([Read(slot, 1 / len(slots)) for slot in slots]) if slots else None
-        ids, _ = compose(engine.base, [], question, memory.start if memory else 0, common.MAX_TOKENS)
-        return engine.base.decode(list(engine.base.generate(ids, max_tokens=common.MAX_TOKENS, memory=memory))).strip()
+        prompt = compose(engine.base, [], question, [], memory.start if memory else 0, common.MAX_TOKENS).prompt
+        ids = list(engine.base.generate(prompt, max_tokens=common.MAX_TOKENS, memory=memory))
+        return engine.base.decode(ids).strip()
 
 
 def prompted(
