@@ -67,9 +67,7 @@ class Sheet:
         self.lengths: list[int] = []  # of each row's chat so far
         self.active: Callable[..., AbstractContextManager] | None = None  # switches the adapters on for some rows
         self.cache = DynamicCache(config=model.config)
-        kinds = getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ["full_attention"]
-        windows = [getattr(layer, "sliding_window", None) for layer in self.cache.layers]
-        self.windows = dict(zip(kinds, windows, strict=False))
+        self.windows = decode.windows(model)
         self.cache.layers = [Rows(self) for _ in self.cache.layers]
         self._planes: dict[str, Tensor] = {}
 
@@ -254,7 +252,7 @@ class Batch:
         """As `Base.generate`; to be called without the lock."""
         context = self.base.context - (memory.start if memory else 0)
         decode.check(ids, context, max_tokens, temperature, top_p)
-        sample = decode._sampler(temperature, top_p, seed)
+        sample = decode.sampler(temperature, top_p, seed)
         spoken = Spoken(list(ids), min(max_tokens, context - len(ids)), temperature == 0, sample, stop, memory)
         with self._changed:
             if self._closed:
