@@ -154,9 +154,15 @@ class MemoryModel(nn.Module):
         )
 
     def save_attachment(self, integrator: Integrator, name: str, path: Path | str | None = None) -> Path:
-        """Write an attachment beside the memory model; returns its weights file."""
+        """Write an attachment beside the memory model; returns its weights file.
+
+        It takes the place of the one that its base has there; a name that another base's has is made longer.
+        """
         folder = Path(path or self.folder or SHIPPED) / "attachments"
         folder.mkdir(parents=True, exist_ok=True)
+        bases = {file.stem: _json(file).get("base") for file in folder.glob("*.json")}
+        own = [held for held, base in bases.items() if base == integrator.config.base]
+        name = own[0] if own else f"{name}-{integrator.config.base}" if name in bases else name
         _save(integrator, folder / f"{name}.safetensors")
         _write_json(folder / f"{name}.json", integrator.settings)
         return folder / f"{name}.safetensors"

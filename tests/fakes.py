@@ -64,7 +64,7 @@ class RuleMemory:
     def rank(self, query, hidden: np.ndarray, index: SlotIndex, k: int, now) -> list[tuple[Slot, float]]:
         return index.nearest(self.keys(hidden[None])[0], k)
 
-    def read(self, query: str, hidden: np.ndarray, index: SlotIndex, k: int) -> Reading:
+    def read(self, query: str, hidden: np.ndarray, index: SlotIndex, k: int, now=None) -> Reading:
         key = self.keys(hidden[None])[0]
         near = index.nearest(key, k) if len(index) else []
         scores = np.array([12 * cosine for _, cosine in near] + [6.0])

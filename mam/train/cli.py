@@ -13,12 +13,14 @@ import torch
 
 from mam import base as bases
 from mam import device as devices
-from mam.errors import InputError
+from mam.base import Base
+from mam.engine import cannot_carry
+from mam.errors import InputError, WeightsError
 from mam.integrator import Integrator, IntegratorConfig
 from mam.model import SHIPPED, MemoryModel, Settings
 from mam.train import integrator, memory, relation, reranker
 from mam.train.card import write_card
-from mam.train.loop import Schedule, train
+from mam.train.loop import Schedule, forecast, train
 from mam.train.memory import Material
 from mam.train.tune import calibrate, tune_gate, tune_reading, tune_relation
 
@@ -85,6 +87,7 @@ def run(args: argparse.Namespace, attach: bool = False) -> int:
 def train_all(job: Job) -> dict[str, dict[str, float]]:
     """Train the parts in order, saving after each; returns the figures of each part's best validation."""
     figures = {}
+    base = carrier(job) if "integrator" in job.parts else None
     torch.manual_seed(SEED)
     material, held_out = Material.load(job.data, "train"), Material.load(job.data, "val")
     if "memory" in job.parts:
@@ -107,13 +110,22 @@ def train_all(job: Job) -> dict[str, dict[str, float]]:
         model.relation.encoder.fold()
         _keep(job, model, "relation", tune_relation(model, job.validation))
     if "integrator" in job.parts:
-        model, base = MemoryModel.load(job.out, job.device), bases.load(job.base, str(job.device))
+        model = MemoryModel.load(job.out, job.device)
         module = Integrator(base, IntegratorConfig(base=base.fingerprint))
         part = integrator.part(model, module, material.passages, held_out.passages, TRIALS * job.validation)
+        print(forecast(part, job.schedules["integrator"], job.run), flush=True)
         figures["integrator"] = train(part, job.schedules["integrator"], job.run)
-        model.save_attachment(module, Path(base.id).stem, job.out)
+        model.save_attachment(module, Path(base.id).name.removesuffix(".gguf"), job.out)
     write_card(job.out, _record(job, figures))
     return figures
+
+
+def carrier(job: Job) -> Base:
+    """The base that an integrator is wanted for. Raises WeightsError when no integrator can reach it."""
+    base = bases.load(job.base, str(job.device))  # first of all: hours later would be a bad time to learn of it
+    if why := cannot_carry(base):
+        raise WeightsError(f"No integrator can be trained for {base.id}: {why}. Without one it gets memories as text.")
+    return base
 
 
 def _keep(job: Job, model: MemoryModel, part: str, tuned: dict) -> None:
