@@ -288,7 +288,7 @@ def test_the_readme_says_what_was_measured():
     text = (readme.ROOT / "README.md").read_text("utf-8")
     assert text.count(readme.BEGIN) == text.count(readme.END) == 1
     assert readme.filled(text) == text, "run python -m mam.bench.readme"
-    for file in readme.RESULTS.glob("*.json"):
+    for file in readme.RESULTS.rglob("*.json"):
         content = json.loads(file.read_text("utf-8"))
         assert content["name"] == file.stem and not content["settings"]["limited"]
         assert content["settings"]["lives"] >= 200
@@ -306,3 +306,21 @@ def test_tables_are_made_from_the_files(tmp_path):
     table = readme.tables(tmp_path)
     assert "| `gate` | write gate, F1 of what is kept | 0.964 | ≥ 0.92 |" in table and "recall" not in table
     assert readme.tables(tmp_path / "none") == ""
+
+
+def test_another_base_stands_beside_the_first(tmp_path):
+    def recall(base: str, share: float) -> str:
+        found = {"one_fact": share, "several_facts": None}
+        return json.dumps({"base": base, "results": {"memory_details": found, "baseline_details": {"none": found}}})
+
+    (tmp_path / "recall.json").write_text(recall("one", 0.5))
+    (tmp_path / "noharm.json").write_text(json.dumps({"base": "one", "results": {"identical": 1.0}}))
+    alone = readme.tables(tmp_path)
+    assert "| **memory model** | 0.5 | – |" in alone and "| measured | goal |" in alone
+    (tmp_path / "other").mkdir()
+    assert readme.tables(tmp_path) == alone
+    (tmp_path / "other" / "recall.json").write_text(recall("two", 0.75))
+    lines = readme.tables(tmp_path).splitlines()
+    assert "one: one fact | one: several facts | two: one fact | two: several facts" in lines[0]
+    assert "| **memory model** | 0.5 | – | 0.75 | – |" in lines and "| bench | what | one | two | goal |" in lines
+    assert {line.count("|") for line in lines[:3]} == {6} and any(line.endswith("| 1 | – | 1.0 |") for line in lines)

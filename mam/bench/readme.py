@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-RESULTS = ROOT / "assets" / "results"  # NAME.json of each benchmark
+RESULTS = ROOT / "assets" / "results"  # NAME.json of each benchmark; in folders beside them those of other bases
 BEGIN, END = "<!-- figures: python -m mam.bench.readme -->", "<!-- end of figures -->"
 
 WAYS = {
@@ -81,27 +81,52 @@ FIGURES = {  # benchmark: {key: (what it says, goal)}
 
 
 def tables(folder: Path = RESULTS) -> str:
-    """Markdown of the results in `folder`; a benchmark without a file is left out."""
-    found = {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))}
-    lines = _recall(found["recall"]) if "recall" in found else []
+    """Markdown of the results in `folder`; a benchmark without a file is left out.
+
+    A folder in it holds results of another base, which stand beside those of the first.
+    """
+    found = [_read(folder), *filter(None, map(_read, sorted(folder.glob("*/"))))]
+    recalls = [one.get("recall") for one in found]
+    lines = _recall(recalls) if any(recalls) else []
     rows = [
-        f"| `{name}` | {says} | {_shown(found[name]['results'].get(key))} | {goal} |"
+        f"| `{name}` | {says} | {' | '.join(_shown(_value(one, name, key)) for one in found)} | {goal} |"
         for name, keys in FIGURES.items()
-        if name in found
+        if any(name in one for one in found)
         for key, (says, goal) in keys.items()
     ]
     if rows:
-        lines += ["", "| bench | what | measured | goal |", "|---|---|---|---|", *rows]
+        measured = ["measured"] if len(found) == 1 else [_base(one) for one in found]
+        lines += ["", f"| bench | what | {' | '.join(measured)} | goal |", f"|{'---|' * (len(found) + 3)}", *rows]
     return "\n".join(lines)
 
 
-def _recall(content: dict) -> list[str]:
-    results = content["results"]
-    of = {"memory": results["memory_details"], **results["baseline_details"]}
-    lines = ["| `recall`: the reply holds the value | one fact | several facts |", "|---|---|---|"]
+def _read(folder: Path) -> dict[str, dict]:
+    return {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))}
+
+
+def _base(found: dict[str, dict]) -> str:
+    return next((content["base"] for content in found.values()), "measured")
+
+
+def _value(found: dict[str, dict], name: str, key: str) -> float | None:
+    return found[name]["results"].get(key) if name in found else None
+
+
+def _recall(contents: list[dict | None]) -> list[str]:
+    """A row for each way to answer, with two columns of each base."""
+    several = len(contents) > 1
+    heads = [f"{content['base']}: " if several and content else "" for content in contents]
+    columns = [f"{head}{count}" for head in heads for count in ("one fact", "several facts")]
+    lines = [f"| `recall`: the reply holds the value | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
     for way, name in WAYS.items():
-        lines.append(f"| {name} | {_shown(of[way]['one_fact'])} | {_shown(of[way]['several_facts'])} |")
+        values = [_of(content, way).get(kind) for content in contents for kind in ("one_fact", "several_facts")]
+        lines.append(f"| {name} | {' | '.join(map(_shown, values))} |")
     return lines
+
+
+def _of(content: dict | None, way: str) -> dict[str, float | None]:
+    results = content["results"] if content else {"memory_details": {}, "baseline_details": {}}
+    return {"memory": results["memory_details"], **results["baseline_details"]}.get(way, {})
 
 
 def _shown(value: float | None) -> str:
