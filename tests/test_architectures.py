@@ -13,6 +13,7 @@ from fakes import RuleMemory
 from test_batch import started, together
 from transformers import (
     AutoModelForCausalLM,
+    CohereConfig,
     Gemma3TextConfig,
     GPT2Config,
     GPTNeoXConfig,
@@ -49,6 +50,7 @@ CONFIGS = {  # windows are shorter than a slot, so that nothing of a memory may 
     "gpt_neox": GPTNeoXConfig(**WIDE, **OTHERS),
     "phi": PhiConfig(**WIDE, **OTHERS),
     "mistral": MistralConfig(**tiny_config(sliding_window=8)),
+    "cohere": CohereConfig(**tiny_config()),  # its logits are more than a product with the output embeddings
 }
 REX = Slot("a", "My dog is called Rex.", "", "user", datetime(2026, 11, 22, tzinfo=UTC))
 OSLO = Slot("b", "I live in Oslo.", "", "user", datetime(2026, 11, 22, tzinfo=UTC))  # shorter, so positions stay

@@ -420,8 +420,17 @@ def test_a_base_that_could_carry_them_is_told_to_be_trained(tiny_folder, loaded)
         loaded(tiny_folder)
 
 
-def test_a_base_whose_memory_of_the_prompt_is_unknown_is_refused(tmp_path):
-    config = RwkvConfig(**TINY, context_length=512, attention_hidden_size=32)
+@pytest.mark.parametrize(
+    "config",
+    [
+        RwkvConfig(**TINY, context_length=512, attention_hidden_size=32),  # takes no cache, and begins anew
+        RecurrentGemmaConfig(  # without a single layer of attention its cache cannot be asked for its length
+            **TINY | {"num_hidden_layers": 2}, intermediate_size=64, num_attention_heads=4, lru_width=32
+        ),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_a_base_whose_memory_of_the_prompt_is_unknown_is_refused(tmp_path, config):
     with pytest.raises(WeightsError, match="in a way that mam does not know"):
         cannot_carry(checkpoint(tmp_path, config))
 

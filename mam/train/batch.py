@@ -120,19 +120,20 @@ def answer_logits(integrator: Integrator, batch: Sequence[Example]) -> tuple[Ten
 
     masks = {kind: mask(window) for kind, window in decode.windows(base.model).items()}
     positions = (starts[:, None] + at[None] - pads[:, None]).clamp_min(0)
+    # The vocabulary is the largest matrix of a small base: only what predicts an answer goes through it, as rows of
+    # their own (through a slice it is copied for every example).
+    answers = torch.tensor([len(e.answer) for e in batch], device=device)
+    kept = at[q - 1 - int(answers.max()) : q - 1]
     with integrator.adapters.active():
-        hidden = base.model.base_model(
+        logits = base.model(
             input_ids=tokens,
             position_ids=positions,
             attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
             past_key_values=cache,
             use_cache=True,
-        ).last_hidden_state
-    # The vocabulary is the largest matrix of a small base: only the answer's positions go through it.
-    answers = torch.tensor([len(e.answer) for e in batch], device=device)
-    predicts = at[None] >= q - 1 - answers[:, None]
-    predicts[:, -1] = False
-    logits = base.model.get_output_embeddings()(hidden[predicts])
+            logits_to_keep=kept,
+        ).logits
+    logits = logits[kept[None] >= q - 1 - answers[:, None]]
     return logits.float(), torch.tensor([i for e in batch for i in e.answer], device=device)
 
 
