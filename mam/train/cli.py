@@ -27,7 +27,7 @@ PARTS = {
     "memory": Schedule(steps=400, every=50, minutes=20),
     "reranker": Schedule(steps=2100, every=300, patience=5, minutes=45),
     "relation": Schedule(steps=600, every=150, minutes=8),
-    "integrator": Schedule(steps=640, every=80, minutes=40),
+    "integrator": Schedule(steps=960, every=120, minutes=50),
 }
 SMOKE = {name: Schedule(steps=2, every=2) for name in PARTS}
 VALIDATION = 48  # lives
