@@ -54,7 +54,8 @@ MAX_K = 64
 class Settings:
     """Sizes and thresholds, saved in memory.json."""
 
-    rank: int = 16
+    rank: int = 16  # of the updates of the encoder and of the relation head
+    second_rank: int = 64  # of the reader's second look, which has the most to learn
     dim: int = 256
     gate_threshold: float = 0.5
     relation_threshold: float = 0.5
@@ -77,7 +78,7 @@ class MemoryModel(nn.Module):
         self.encoder = Encoder(settings.rank, device, dtype)
         self.gate_head = Gate(self.encoder.width).to(device)
         self.reader = Reader(self.encoder.width, settings.dim).to(device)
-        self.reranker = Reranker(Encoder(settings.rank, device, dtype, ALL)).to(device)
+        self.reranker = Reranker(Encoder(settings.second_rank, device, dtype, ALL)).to(device)
         self.relation = RelationHead(Encoder(settings.rank, device, dtype, ALL)).to(device)
         self.fingerprint = ""
 

@@ -34,6 +34,11 @@ def looking(**changes) -> list:
     return list((dict(zip(names, FIRST, strict=True)) | changes).values())
 
 
+def pressed(table: Memory, event, who) -> tuple:
+    """What a button of the table returns."""
+    return table.act(event, who, 0, FIRST, MEMORY, *looking())
+
+
 def choose(page: Page, label: str, choice: str) -> None:
     page.get_by_label(label, exact=True).click()
     page.get_by_role("option", name=re.compile(choice)).click()
@@ -315,11 +320,11 @@ def test_no_handler_reaches_what_is_another_users(desk):
     assert DOG not in page.page(slot.id, BOB)
     forged = {"text": "forged", "version": "1", "tag": "forged"}
     for act in ("edit", "delete", "restore", "archive", "pin", "unpin", "tag", "untag", "merge", "purge", "sell"):
-        for handler in (lambda event: table.act(event, BOB), lambda event: page.act(event, slot.id, BOB)):
+        for handler in (lambda event: pressed(table, event, BOB), lambda event: page.act(event, slot.id, BOB)):
             with pytest.raises(InputError):
                 handler(sent(act, slot.id, other.id, **forged))
     for refused in (
-        lambda: table.act(sent("open", slot=slot.id), BOB),
+        lambda: pressed(table, sent("open", slot=slot.id), BOB),
         lambda: page.act(sent("open", slot=slot.id), None, BOB),
         lambda: page.act(sent("turn", turn=turn.id), None, BOB),
         lambda: list(page.words(sent("words"), slot.id, BOB)),
@@ -329,13 +334,13 @@ def test_no_handler_reaches_what_is_another_users(desk):
         lambda: list(table.report(sent("sell"), ANN)),
         lambda: list(table.report(sent("undo"), BOB)),
         lambda: table.undo(BOB),
-        lambda: table.act(sent("delete"), ANN),
-        lambda: table.act(sent("delete", *map(str, range(2000))), ANN),
-        lambda: table.act(SimpleNamespace(act="delete", slots=[["x"]]), ANN),
-        lambda: table.act(SimpleNamespace(act="delete", slots=slot.id), ANN),
-        lambda: table.act(SimpleNamespace(), ANN),
-        lambda: table.act(sent("page", page="1"), ANN),
-        lambda: table.act(sent("edit", slot.id, text="x", version="one"), ANN),
+        lambda: pressed(table, sent("delete"), ANN),
+        lambda: pressed(table, sent("delete", *map(str, range(2000))), ANN),
+        lambda: pressed(table, SimpleNamespace(act="delete", slots=[["x"]]), ANN),
+        lambda: pressed(table, SimpleNamespace(act="delete", slots=slot.id), ANN),
+        lambda: pressed(table, SimpleNamespace(), ANN),
+        lambda: pressed(table, sent("page", page="1"), ANN),
+        lambda: pressed(table, sent("edit", slot.id, text="x", version="one"), ANN),
     ):
         with pytest.raises(InputError):
             refused()
@@ -418,7 +423,7 @@ def test_the_table_of_a_hundred_thousand_answers_in_time(tmp_path, engine):
     calls = {
         "filters": lambda: view.choices(MEMORY, "", "", "", ANN),
         "page of a memory": lambda: page.page(some.id, ANN),
-        "delete and undo": lambda: (view.act(sent("delete", some.id), ANN), view.undo(ANN)),
+        "delete and undo": lambda: (pressed(view, sent("delete", some.id), ANN), view.undo(ANN)),
     }
     for name, how in {
         "newest": {}, "oldest": {"order": "oldest"}, "most read": {"order": "most read"},

@@ -92,17 +92,18 @@ class Memory:
 
     # -- changing -------------------------------------------------------------------------------------------------
 
-    def act(self, event: gr.EventData, request: gr.Request) -> tuple:
-        """A button of the table; returns (data version, report, open memory, page, turn)."""
+    def act(self, event: gr.EventData, request: gr.Request, page: int, *looking) -> tuple:
+        """A button of the table; returns (data version, report, open memory, turn, and what `table` returns)."""
         m, same = self.desk.space(request), gr.skip()
         act = sent(event, "act")
         if act == "open":
-            return same, same, m.slot(sent(event, "slot")).id, same, same
+            return same, same, m.slot(sent(event, "slot")).id, same, same, same, same
         if act == "page":
-            return same, same, same, max(sent(event, "page", int), 0), same
+            return same, same, same, same, same, max(sent(event, "page", int), 0), same
         report = changed(m, event)
         looked = None if act == "purge" else same  # the turn on show may quote what was purged
-        return m.version(), report or same, same, same, looked
+        # the table goes back with the answer: waiting for the new data version to ask for it would take twice as long
+        return m.version(), report or same, same, looked, *self.table(page, *looking, request)
 
     def add(self, text: str, request: gr.Request) -> tuple[str, int]:
         m = self.desk.space(request)
@@ -181,7 +182,10 @@ class Memory:
             happens(plainly(self.choices), [here.tab, *own], own, **latest)
         self.clear.click(lambda: FIRST, None, filters, **QUIET)
         self.rows.select(
-            plainly(self.act), None, [here.version, report.sheet, here.slot, self.page, here.turn], **QUIET
+            plainly(self.act),
+            [self.page, self.before, here.tab, *filters],
+            [here.version, report.sheet, here.slot, here.turn, *shows],
+            **QUIET,
         )
         for happens in (self.note.submit, self.keep.click):
             happens(plainly(self.add), self.note, [self.note, here.version], **QUIET)
