@@ -191,6 +191,8 @@ def test_one_command_attaches_it(base, memory, tmp_path, capsys):
         turn = m.session().send(ASK, max_tokens=24)
         assert [read.slot.id for read in turn.reads if read.given] == [slot.id]
         assert max(m.without(turn, [slot.id])[1]) > 1e-3
+        looked = m.attribution(turn)
+        assert looked.attention.shape == (len(looked.tokens), 1) and 0 < looked.attention.max() <= 1
         said.append(turn.reply)
         assert engine.base.weights_hash() == before
         m.close()

@@ -200,7 +200,7 @@ def test_a_history_too_long_loses_its_oldest_notes(tiny_base):
 
 
 def test_a_limited_run_says_so(world, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(common.World, "load", lambda *_: world)
+    monkeypatch.setattr(common.World, "load", lambda *_, **__: world)
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)
     file = tmp_path / "gate.json"

@@ -312,7 +312,7 @@ def _fresh(world, folder):
 
 
 def run(world, monkeypatch, *arguments):
-    monkeypatch.setattr(common.World, "load", lambda *_: world)
+    monkeypatch.setattr(common.World, "load", lambda *_, **__: world)
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)
     return cli.run(parser.parse_args([str(argument) for argument in arguments]))

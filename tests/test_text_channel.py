@@ -524,3 +524,12 @@ def test_the_command_line(server, engine, tmp_path, monkeypatch, capsys):
 def test_benchmarks_of_slot_blocks_need_some(server, loaded, capsys):
     assert main(["bench", "recall", "--base", server.base]) == 2
     assert "told its memories as text" in capsys.readouterr().err
+
+
+def test_a_base_on_a_server_is_measured_as_it_is_served(server, loaded, tmp_path, capsys):
+    file = tmp_path / "serve.json"
+    assert main(["bench", "serve", "--base", server.base, "--limit", "2", "--json", str(file)]) == 0
+    content = json.loads(file.read_text())
+    assert content["base"] == server.base and content["results"]["batched"] is False
+    assert content["results"]["clients"] == 2 and content["results"]["batching_gain"] > 0
+    assert "LIMITED" in capsys.readouterr().out and list(tmp_path.iterdir()) == [file]
