@@ -22,6 +22,8 @@ from transformers import (
     MistralConfig,
     PhiConfig,
     Qwen3Config,
+    RecurrentGemmaConfig,
+    RwkvConfig,
 )
 
 from mam import base as bases
@@ -31,6 +33,7 @@ from mam.base import Base
 from mam.batch import Batch
 from mam.cli import main
 from mam.engine import Engine, cannot_carry
+from mam.errors import WeightsError
 from mam.integrator import Integrator, IntegratorConfig
 from mam.model import MemoryModel
 from mam.space import Space
@@ -51,6 +54,14 @@ CONFIGS = {  # windows are shorter than a slot, so that nothing of a memory may 
     "phi": PhiConfig(**WIDE, **OTHERS),
     "mistral": MistralConfig(**tiny_config(sliding_window=8)),
     "cohere": CohereConfig(**tiny_config()),  # its logits are more than a product with the output embeddings
+}
+TINY = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 3, "bos_token_id": 257, "eos_token_id": 258}
+GEMMA = {"intermediate_size": 64, "num_attention_heads": 4, "lru_width": 32, "attention_window_size": 16}
+RECURRENT = {  # and what is said of them
+    "mamba": (MambaConfig(**TINY, state_size=4, initializer_range=0.5, pad_token_id=258), "cannot carry slot blocks"),
+    "some layers": (RecurrentGemmaConfig(**TINY, **GEMMA), "cannot carry slot blocks"),
+    "no layer with a length": (RecurrentGemmaConfig(**TINY | {"num_hidden_layers": 2}, **GEMMA), "does not know"),
+    "rwkv": (RwkvConfig(**TINY, context_length=512, attention_hidden_size=32), "in a way that mam does not know"),
 }
 REX = Slot("a", "My dog is called Rex.", "", "user", datetime(2026, 11, 22, tzinfo=UTC))
 OSLO = Slot("b", "I live in Oslo.", "", "user", datetime(2026, 11, 22, tzinfo=UTC))  # shorter, so positions stay
@@ -199,12 +210,19 @@ def test_one_command_attaches_it(base, memory, tmp_path, capsys):
     assert said[0] == said[1]
 
 
-def test_what_cannot_carry_blocks_is_told_so_before_anything_begins(memory, tmp_path, capsys):
-    sizes = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}
-    mamba = made(tmp_path / "mamba", MambaConfig(**sizes, bos_token_id=257, eos_token_id=258, pad_token_id=258))
-    assert attach(mamba, memory, "--run", str(tmp_path / "run")) == 2
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_what_cannot_carry_blocks_is_told_so_before_anything_begins(kind, memory, tmp_path, capsys):
+    config, why = RECURRENT[kind]
+    base = made(tmp_path / "base", config)
+    before = base.weights_hash()
+    try:
+        assert why in cannot_carry(base)
+    except WeightsError as error:
+        assert why in str(error)
+    assert base.weights_hash() == before
+    assert attach(base, memory, "--run", str(tmp_path / "run")) == 2
     said = capsys.readouterr().err.strip()
-    assert "\n" not in said and "cannot carry slot blocks" in said and "memories as text" in said
+    assert "\n" not in said and why in said and base.id in said
     assert not memory.exists() and not (tmp_path / "run").exists()
 
 

@@ -12,19 +12,12 @@ import chats
 import gradio as gr
 import pytest
 import torch
-from conftest import byte_tokenizer, tiny_config
+from conftest import tiny_config
 from fakes import RuleMemory, rule_engine
 from hypothesis import given as each
 from hypothesis import strategies as st
-from transformers import (
-    AutoModelForCausalLM,
-    GPT2Config,
-    MambaConfig,
-    PreTrainedConfig,
-    Qwen3Config,
-    RecurrentGemmaConfig,
-    RwkvConfig,
-)
+from test_architectures import RECURRENT, made
+from transformers import Qwen3Config
 
 import mam
 from mam import base as bases
@@ -33,8 +26,8 @@ from mam import notes
 from mam.cli import main
 from mam.compare import WAYS, compare
 from mam.endpoint import Endpoint
-from mam.engine import Engine, cannot_carry
-from mam.errors import EndpointError, InputError, UnattachedError, WeightsError
+from mam.engine import Engine
+from mam.errors import EndpointError, InputError, UnattachedError
 from mam.model import MemoryModel
 from mam.prompt import sizes
 from mam.reader import ABSTAIN
@@ -307,21 +300,9 @@ def test_it_says_what_the_base_is_and_how_memories_reach_it(m, server):
 # -- a base here that cannot carry slot blocks ---------------------------------------------------------------------
 
 
-def checkpoint(folder, config: PreTrainedConfig):
-    """A tiny random model as a checkpoint, loaded."""
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return bases.load(folder, device="cpu")
-
-
-TINY = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 3, "bos_token_id": 257, "eos_token_id": 258}
-STATES = {"state_size": 4, "initializer_range": 0.5, "pad_token_id": 258}
-
-
 @pytest.fixture(scope="module")
 def mamba(tmp_path_factory):
-    return checkpoint(tmp_path_factory.mktemp("mamba"), MambaConfig(**TINY, **STATES))
+    return made(tmp_path_factory.mktemp("mamba"), RECURRENT["mamba"][0])
 
 
 class Unattached(RuleMemory):
@@ -393,46 +374,9 @@ def test_a_change_during_the_reply_of_a_base_here(mamba, tmp_path):
     other.close()
 
 
-@pytest.mark.parametrize(
-    ("config", "why"),
-    [
-        (Qwen3Config(**tiny_config()), ""),
-        (GPT2Config(vocab_size=259, n_embd=32, n_layer=2, n_head=4, bos_token_id=257, eos_token_id=258), ""),
-        (MambaConfig(**TINY, **STATES), "cannot carry"),
-        (
-            RecurrentGemmaConfig(
-                **TINY, intermediate_size=64, num_attention_heads=4, lru_width=32, attention_window_size=16
-            ),
-            "cannot carry",
-        ),
-    ],
-    ids=lambda value: getattr(value, "model_type", ""),
-)
-def test_which_architectures_can_carry_slot_blocks(tmp_path, config, why):
-    base = checkpoint(tmp_path, config)
-    before = base.weights_hash()
-    found = cannot_carry(base)
-    assert why in found and bool(found) == bool(why) and base.weights_hash() == before
-
-
 def test_a_base_that_could_carry_them_is_told_to_be_trained(tiny_folder, loaded):
     with pytest.raises(UnattachedError, match="mam attach --base"):
         loaded(tiny_folder)
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        RwkvConfig(**TINY, context_length=512, attention_hidden_size=32),  # takes no cache, and begins anew
-        RecurrentGemmaConfig(  # without a single layer of attention its cache cannot be asked for its length
-            **TINY | {"num_hidden_layers": 2}, intermediate_size=64, num_attention_heads=4, lru_width=32
-        ),
-    ],
-    ids=lambda config: config.model_type,
-)
-def test_a_base_whose_memory_of_the_prompt_is_unknown_is_refused(tmp_path, config):
-    with pytest.raises(WeightsError, match="in a way that mam does not know"):
-        cannot_carry(checkpoint(tmp_path, config))
 
 
 # -- another base, the same memory ---------------------------------------------------------------------------------
@@ -440,7 +384,7 @@ def test_a_base_whose_memory_of_the_prompt_is_unknown_is_refused(tmp_path, confi
 
 def test_switching_the_base_keeps_the_memory(tiny_folder, mamba, engine, tmp_path, server):
     torch.manual_seed(1)
-    other = checkpoint(tmp_path / "qwen", Qwen3Config(**tiny_config()))
+    other = made(tmp_path / "qwen", Qwen3Config(**tiny_config()))
     every = [
         rule_engine(tiny_folder), rule_engine(other.id), Engine(mamba, RuleMemory(), None), engine,
         rule_engine(tiny_folder),

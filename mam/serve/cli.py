@@ -37,5 +37,10 @@ def run(options: argparse.Namespace) -> int:
     if Batch.fits(loaded.base):
         loaded.batch = Batch(loaded.base, loaded.lock)
     print(f"mam is at {address}/v1 (stop it with Ctrl-C)", flush=True)
-    server.run(sockets=[listening])
+    try:
+        server.run(sockets=[listening])
+    finally:
+        if loaded.batch:
+            loaded.batch.close()
+            loaded.batch = None
     return 0
