@@ -54,8 +54,7 @@ MAX_K = 64
 class Settings:
     """Sizes and thresholds, saved in memory.json."""
 
-    rank: int = 16  # of the updates of the encoder and of the relation head
-    second_rank: int = 64  # of the reader's second look, which has the most to learn
+    rank: int = 16
     dim: int = 256
     gate_threshold: float = 0.5
     relation_threshold: float = 0.5
@@ -78,7 +77,7 @@ class MemoryModel(nn.Module):
         self.encoder = Encoder(settings.rank, device, dtype)
         self.gate_head = Gate(self.encoder.width).to(device)
         self.reader = Reader(self.encoder.width, settings.dim).to(device)
-        self.reranker = Reranker(Encoder(settings.second_rank, device, dtype, ALL)).to(device)
+        self.reranker = Reranker(Encoder(settings.rank, device, dtype, ALL)).to(device)
         self.relation = RelationHead(Encoder(settings.rank, device, dtype, ALL)).to(device)
         self.fingerprint = ""
 
