@@ -230,7 +230,7 @@ def _decided(last: Turn) -> str:
         for name, rule in rules.items()
         if name in last.thresholds
     )
-    return f"<details><summary>What decided</summary><ul class="decided">{lines}</ul></details>" if lines else ""
+    return f'<details><summary>What decided</summary><ul class="decided">{lines}</ul></details>' if lines else ""
 
 
 def _timing(last: Turn) -> str:
