@@ -115,7 +115,7 @@ class Chat:
 
         text, at = cleaned(text), (at or datetime.now()).astimezone()
         said = {"text": "", "reply": text} if speaker == ASSISTANT else {"text": text, "reply": ""}
-        turn = Turn(new_id(), self.id, at=at.astimezone(UTC), **said)
+        turn = Turn(new_id(), self.id, at=at.astimezone(UTC), thresholds=self._thresholds(), **said)
         with self.space.engine.lock:
             began = self.space.version()
             candidates = _candidates(text, speaker, at, self._before())
@@ -142,7 +142,7 @@ class Chat:
     ) -> Iterator[Event]:
         space, engine, watch = self.space, self.space.engine, Stopwatch()
         now = datetime.now().astimezone()
-        turn = Turn(id, self.id, text, "", now.astimezone(UTC))
+        turn = Turn(id, self.id, text, "", now.astimezone(UTC), thresholds=self._thresholds())
         with engine.lock:
             space.refresh()
             began, before = space.version(), self._before() if before is None else before[-TURNS_BACK:]
@@ -173,6 +173,9 @@ class Chat:
             turn = reply.finished()
             self._save(turn, finished=True, began=began, seen=reply.seen)
         yield Event("turn", turn)
+
+    def _thresholds(self) -> dict[str, float]:
+        return self.space.engine.memory.settings.thresholds
 
     def _before(self) -> list[Turn]:
         if self.temporary:

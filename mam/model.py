@@ -54,12 +54,17 @@ MAX_K = 64
 class Settings:
     """Sizes and thresholds, saved in memory.json."""
 
-    rank: int = 16  # of the updates of the encoder and of the relation head
-    second_rank: int = 64  # of the reader's second look, which has the most to learn
+    rank: int = 16
     dim: int = 256
     gate_threshold: float = 0.5
     relation_threshold: float = 0.5
     reading: Thresholds = field(default_factory=Thresholds)
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """What decides in a turn, 0..1; a turn keeps them in its trace."""
+        names = {"read": self.reading.read, "asked": self.reading.asked, "given": self.reading.given}
+        return {"gate": self.gate_threshold, "relation": self.relation_threshold, **names}
 
 
 class MemoryModel(nn.Module):
@@ -78,7 +83,7 @@ class MemoryModel(nn.Module):
         self.encoder = Encoder(settings.rank, device, dtype)
         self.gate_head = Gate(self.encoder.width).to(device)
         self.reader = Reader(self.encoder.width, settings.dim).to(device)
-        self.reranker = Reranker(Encoder(settings.second_rank, device, dtype, ALL)).to(device)
+        self.reranker = Reranker(Encoder(settings.rank, device, dtype, ALL)).to(device)
         self.relation = RelationHead(Encoder(settings.rank, device, dtype, ALL)).to(device)
         self.fingerprint = ""
 

@@ -146,6 +146,7 @@ class Turn:
     tokens: int = 0  # tokens of the reply
     timing: dict[str, float] = field(default_factory=dict)  # seconds by stage
     archived: tuple[Archived, ...] = ()  # what made room for the writes
+    thresholds: dict[str, float] = field(default_factory=dict)  # what decided, by name, 0..1
 
 
 @dataclass(frozen=True)

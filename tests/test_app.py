@@ -100,6 +100,8 @@ def test_a_past_turn_is_looked_into(served, tab):
     expect(page.locator("#said .below").last).to_contain_text("nothing read")
     page.get_by_role("button", name="from memory: 1 slot").click()
     expect(page.locator("#last .bar").first).to_contain_text(DOG)
+    page.get_by_text("What decided").click()
+    expect(page.locator("#last .decided li").first).to_have_text("worth keeping: from 50 % on")
     page.locator("#whole").click()
     expect(page.locator("#heading .you")).to_have_text("What is my dog called?")
     expect(page.locator("#given")).to_contain_text("tokens of memory")

@@ -311,18 +311,19 @@ def test_tables_are_made_from_the_files(tmp_path):
 
 
 def test_another_base_stands_beside_the_first(tmp_path):
-    def recall(base: str, share: float) -> str:
-        found = {"one_fact": share, "several_facts": None}
-        return json.dumps({"base": base, "results": {"memory_details": found, "baseline_details": {"none": found}}})
+    def write(folder, base: str, share: float) -> None:
+        asked = dict.fromkeys(readme.ASKED, share)
+        details = {"memory_details": asked, "baseline_details": dict.fromkeys(readme.WAYS, asked)}
+        (folder / "recall.json").write_text(json.dumps({"base": base, "results": details}))
+        (folder / "noharm.json").write_text(json.dumps({"base": base, "results": {"identical": share}}))
 
-    (tmp_path / "recall.json").write_text(recall("one", 0.5))
-    (tmp_path / "noharm.json").write_text(json.dumps({"base": "one", "results": {"identical": 1.0}}))
+    write(tmp_path, "one", 0.5)
     alone = readme.tables(tmp_path)
-    assert "| **memory model** | 0.5 | – |" in alone and "| measured | goal |" in alone
+    assert alone.startswith("| `recall`: the reply") and "| measured | goal |" in alone and "token | 0.5 |" in alone
     (tmp_path / "other").mkdir()
     assert readme.tables(tmp_path) == alone
-    (tmp_path / "other" / "recall.json").write_text(recall("two", 0.75))
-    lines = readme.tables(tmp_path).splitlines()
-    assert "one: one fact | one: several facts | two: one fact | two: several facts" in lines[0]
-    assert "| **memory model** | 0.5 | – | 0.75 | – |" in lines and "| bench | what | one | two | goal |" in lines
-    assert {line.count("|") for line in lines[:3]} == {6} and any(line.endswith("| 1 | – | 1.0 |") for line in lines)
+    write(tmp_path / "other", "two", 0.75)
+    (tmp_path / "other" / "noharm.json").unlink()
+    table = readme.tables(tmp_path)
+    assert "| `recall`, one: the reply" in table and "| `recall`, two: the reply" in table
+    assert "| what | one | two | goal |" in table and "token for token | 0.5 | – | 1.0 |" in table

@@ -19,6 +19,12 @@ WAYS = {
     "full_context": "whole history in the prompt",
     "none": "no memory",
 }
+ASKED = {
+    "one_fact": "one fact",
+    "one_fact_in_its_words": "… sharing a word with it",
+    "one_fact_in_other_words": "… in other words",
+    "several_facts": "several facts",
+}
 FIGURES = {  # benchmark: {key: (what it says, goal)}
     "edit": {
         "edited_new": ("after an edit, the reply says the new value", "≥ 0.95"),
@@ -85,9 +91,9 @@ def tables(folder: Path = RESULTS) -> str:
 
     A folder in it holds results of another base, which stand beside those of the first.
     """
-    found = [_read(folder), *filter(None, map(_read, sorted(folder.glob("*/"))))]
-    recalls = [one.get("recall") for one in found]
-    lines = _recall(recalls) if any(recalls) else []
+    found = [one for one in map(_read, [folder, *sorted(folder.glob("*/"))]) if one]
+    bases = ["measured"] if len(found) == 1 else [next(iter(one.values()))["base"] for one in found]
+    lines = [line for one in found if "recall" in one for line in _recall(one["recall"], len(found) > 1)]
     rows = [
         f"| `{name}` | {says} | {' | '.join(_shown(_value(one, name, key)) for one in found)} | {goal} |"
         for name, keys in FIGURES.items()
@@ -95,8 +101,7 @@ def tables(folder: Path = RESULTS) -> str:
         for key, (says, goal) in keys.items()
     ]
     if rows:
-        measured = ["measured"] if len(found) == 1 else [_base(one) for one in found]
-        lines += ["", f"| bench | what | {' | '.join(measured)} | goal |", f"|{'---|' * (len(found) + 3)}", *rows]
+        lines += ["", f"| bench | what | {' | '.join(bases)} | goal |", "|---" * (len(found) + 3) + "|", *rows]
     return "\n".join(lines)
 
 
@@ -104,29 +109,19 @@ def _read(folder: Path) -> dict[str, dict]:
     return {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))}
 
 
-def _base(found: dict[str, dict]) -> str:
-    return next((content["base"] for content in found.values()), "measured")
-
-
 def _value(found: dict[str, dict], name: str, key: str) -> float | None:
     return found[name]["results"].get(key) if name in found else None
 
 
-def _recall(contents: list[dict | None]) -> list[str]:
-    """A row for each way to answer, with two columns of each base."""
-    several = len(contents) > 1
-    heads = [f"{content['base']}: " if several and content else "" for content in contents]
-    columns = [f"{head}{count}" for head in heads for count in ("one fact", "several facts")]
-    lines = [f"| `recall`: the reply holds the value | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
+def _recall(content: dict, named: bool) -> list[str]:
+    """A table of one base, which it names if there are several."""
+    results = content["results"]
+    of = {"memory": results["memory_details"], **results["baseline_details"]}
+    what = f"`recall`{', ' + content['base'] if named else ''}: the reply holds the value"
+    lines = [f"| {' | '.join([what, *ASKED.values()])} |", "|---" * (len(ASKED) + 1) + "|"]
     for way, name in WAYS.items():
-        values = [_of(content, way).get(kind) for content in contents for kind in ("one_fact", "several_facts")]
-        lines.append(f"| {name} | {' | '.join(map(_shown, values))} |")
-    return lines
-
-
-def _of(content: dict | None, way: str) -> dict[str, float | None]:
-    results = content["results"] if content else {"memory_details": {}, "baseline_details": {}}
-    return {"memory": results["memory_details"], **results["baseline_details"]}.get(way, {})
+        lines.append(f"| {name} | {' | '.join(_shown(of[way][key]) for key in ASKED)} |")
+    return ["", *lines] if named else lines
 
 
 def _shown(value: float | None) -> str:

@@ -27,7 +27,7 @@ from mam.train.tune import calibrate, tune_gate, tune_reading, tune_relation
 SEED = 0
 PARTS = {
     "memory": Schedule(steps=400, every=50, minutes=20),
-    "reranker": Schedule(steps=2100, every=300, patience=5, minutes=45),
+    "reranker": Schedule(steps=2400, every=300, patience=5, minutes=45),
     "relation": Schedule(steps=600, every=150, minutes=8),
     "integrator": Schedule(steps=960, every=120, minutes=50),
 }

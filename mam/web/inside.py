@@ -114,7 +114,8 @@ def panel(last: Turn | None) -> str:
     """What was read for a reply, what was kept of the message and what not."""
     if last is None:
         return f'<div class="turn"><p class="empty">{EMPTY}</p></div>'
-    return f'<div class="turn">{_read(last)}{_kept(last)}{_archived(last)}{_rejected(last)}{_timing(last)}</div>'
+    parts = (_read, _kept, _archived, _rejected, _decided, _timing)
+    return f'<div class="turn">{"".join(part(last) for part in parts)}</div>'
 
 
 def heading(last: Turn | None) -> str:
@@ -183,6 +184,7 @@ def _kept(last: Turn) -> str:
 
     def line(write: Write) -> str:
         label = RELATIONS[write.relation] + (", replaces an older memory" if write.superseded else "")
+        label += "" if write.relation_score is None else f" ({write.relation_score * 100:.0f} %)"
         return (
             f'<li><span class="text">{escape(write.slot.text)}</span><small>{label} · {_sure(write.score)}</small></li>'
         )
@@ -216,6 +218,25 @@ def _rejected(last: Turn) -> str:
 
 def _sure(score: float) -> str:
     return f"worth keeping: {score * 100:.0f} %"
+
+
+def _decided(last: Turn) -> str:
+    """The thresholds of that turn, with what it had to set against them."""
+    held = 1 - last.null_weight
+    rules = {
+        "gate": "worth keeping: from {limit} on",
+        "relation": "known already, or an update: from {limit} on",
+        "read": f"memories together: {held * 100:.0f} %; read from {{limit}} on",
+        "given": "one memory: handed on from {limit} on",
+        "asked": f"asks for what was only told: {last.asked * 100:.0f} %; then, unless it is read, from {{limit}} on"
+        " it says that it was not told",
+    }
+    lines = "".join(
+        f"<li>{rule.format(limit=f'{last.thresholds[name] * 100:.0f} %')}</li>"
+        for name, rule in rules.items()
+        if name in last.thresholds
+    )
+    return f'<details><summary>What decided</summary><ul class="decided">{lines}</ul></details>' if lines else ""
 
 
 def _timing(last: Turn) -> str:
