@@ -314,10 +314,11 @@ def test_views_escape_whatever_they_show():
         bad, bad, bad, bad, now, (Write(slot, 0.9, "new"),), (Candidate(bad, bad, score=0.1, why=bad),),
         (Read(slot, 0.5, {bad: 1.0}), Read(slot, 0.1, {}, False)), 0.4, timing={"first_token": 1.0, "reply": 1.0},
     )  # fmt: skip
-    turn = replace(turn, archived=(Archived(slot, -1.0, {bad: -1.0}),))
+    told = ({"messages": [{"role": bad, "content": bad}]},)
+    turn = replace(turn, archived=(Archived(slot, -1.0, {bad: -1.0}),), base=bad, sent=told)
     shown = inside.panel(turn) + inside.heading(turn) + inside.given(turn, 3, 4) + talk.conversation([turn])
     shown += talk.sessions([Session(bad, bad, now, 1)], None) + pages.status(None, bad)
-    shown += pages.status({"base": bad, "memory": bad, "device": bad, "precision": bad}, "")
+    shown += pages.status(dict.fromkeys(("base", "memory", "device", "precision", "memories as"), bad), "")
     assert "<script>" not in shown and "&\"'" not in shown
 
 

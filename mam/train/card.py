@@ -54,7 +54,8 @@ def _replaced(old: dict, new: dict) -> bool:
 
 
 def _run(record: dict) -> str:
-    run = f"**{', '.join(record['parts'])}**, {record['date']}: {record['seconds']} s on {record['hardware']};"
+    what = f"**{', '.join(record['parts'])}**" + (f" for {record['base']}" if record.get("base") else "")
+    run = f"{what}, {record['date']}: {record['seconds']} s on {record['hardware']};"
     lines = [
         f"{run} seed {record['seed']}; data: {', '.join(record['data'])}.",
         "",
