@@ -311,6 +311,10 @@ def test_without_keys_only_this_machine_is_served(tmp_path, engine, capsys):
         for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", ""):
             assert http.get("/v1/memory/slots", headers={"Host": host}).status_code in (400, 421)
         assert http.get("/v1/models", headers={"Host": "localhost:99"}).status_code == 200
+        for origin in ("https://evil.example", "http://127.0.0.1.evil.example:80", "null"):
+            assert http.post("/v1/memory/purge", headers={"Origin": origin}).status_code == 403
+        for origin in ("http://localhost:7860", "http://127.0.0.1", "http://[::1]:5"):
+            assert http.get("/v1/models", headers={"Origin": origin}).status_code == 200
         with pytest.raises(InputError, match="--port"):
             prepared(app, "127.0.0.1", int(service.url.rpartition(":")[2]))
 

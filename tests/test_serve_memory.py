@@ -122,6 +122,7 @@ def test_pages_of_memories(service):
         ("POST", "/slots", {"content": b'{"text": "\xff"}', "headers": {"Content-Type": "application/json"}}),
         ("POST", "/slots", {"content": b'{"text": "\\ud800"}', "headers": {"Content-Type": "application/json"}}),
         ("POST", "/slots", {"content": b'{"text": "a form"}', "headers": {"Content-Type": "text/plain"}}),
+        ("POST", "/slots", {"content": b'{"text": "of no type"}'}),
         ("POST", "/slots", {"content": b"[" * 100_000, "headers": {"Content-Type": "application/json"}}),
         ("GET", "/slots", {"params": {"limit": 0}}),
         ("GET", "/slots", {"params": {"offset": 10**30}}),

@@ -129,6 +129,9 @@ class Guard:
             # A page in a browser here may have its name point to this machine; its requests still carry that name.
             if _host(headers.get("host", "")) not in HERE:
                 raise Refused(421, "Without keys this server answers to localhost only.")
+            # Nor may a page from elsewhere have its reader's browser send something here, even unseen.
+            if (origin := headers.get("origin")) and _host(origin.partition("://")[2]) not in HERE:
+                raise Refused(403, "Without keys this server takes nothing from pages of other sites.")
             return self.local
         scheme, _, key = headers.get("authorization", "").partition(" ")
         try:
