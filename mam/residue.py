@@ -91,12 +91,12 @@ def _clear_files(database: Database, erased: Erased) -> list[Searched]:
     thorough = len(sure) < len(erased.texts) or len(erased.slots) > 100 or bool(erased.sessions)
     thorough = thorough or bool(erased.places)  # every fit moves them, and where they were before is not known any more
     if not thorough:
-        searched, found = search(own_files(database), database.folder, wanted)
-        thorough = database.file.name in found or has_remnants(database.file, wanted)
+        searched, found = search(database, wanted)
+        thorough = database.file.name in found or has_remnants(database.raw.read(), wanted)
     if thorough:
         _rewrite(database)
         truncated = database.truncate_log()
-        searched, found = search(own_files(database), database.folder, wanted)
+        searched, found = search(database, wanted)
     ours = [name for name in found if name.startswith(database.file.name)]
     if found and not ours:
         raise StoreError(f"The memory is purged, but {found[0]} holds a copy; delete that file.")
@@ -131,9 +131,14 @@ def _rewrite(database: Database) -> None:
 
 
 def own_files(database: Database) -> list[Path]:
-    """Every file under the data folder but those of other users, and but the mark of the purge itself."""
-    found = sorted(database.folder.rglob("*"))
-    return [file for file in found if file.is_file() and file != _mark(database) and _is_own(file, database)]
+    """Every file under the data folder but those of other users, and but those beside the database that hold no text.
+
+    These are the mark of the purge itself and the index of the log, which must not be opened here (see `RawFile`). A
+    link is left out, too: it may lead to either, and what it leads to is searched if it lies in the folder.
+    """
+    textless = (_mark(database), database.file.with_name(f"{database.file.name}-shm"))
+    found = [file for file in sorted(database.folder.rglob("*")) if file not in textless and not file.is_symlink()]
+    return [file for file in found if file.is_file() and _is_own(file, database)]
 
 
 def _is_own(file: Path, database: Database) -> bool:
@@ -181,15 +186,15 @@ def pieces(patterns: Iterable[bytes]) -> set[bytes]:
     }
 
 
-def search(files: Iterable[Path], folder: Path, wanted: Sequence[bytes]) -> tuple[list[Searched], list[str]]:
-    """(the files with their hashes, the names of those that hold one of the wanted byte strings)."""
+def search(database: Database, wanted: Sequence[bytes]) -> tuple[list[Searched], list[str]]:
+    """(the user's files with their hashes, the names of those that hold one of the wanted byte strings)."""
     searched, found = [], []
-    for file in files:
+    for file in own_files(database):
         try:
-            content = file.read_bytes()
+            content = database.raw.read() if file == database.file else file.read_bytes()
         except FileNotFoundError:  # gone since it was listed, as a log is when its database is closed
             continue
-        name = file.relative_to(folder).as_posix()
+        name = file.relative_to(database.folder).as_posix()
         if _holds(content, wanted):
             found.append(name)
         searched.append(Searched(name, len(content), hashlib.sha256(content).hexdigest()))
@@ -203,9 +208,9 @@ def _holds(content: bytes, wanted: Sequence[bytes]) -> bool:
     return any(each in content for each in wanted)
 
 
-def has_remnants(database: Path, wanted: Sequence[bytes]) -> bool:
+def has_remnants(content: bytes, wanted: Sequence[bytes]) -> bool:
     """Whether an unused part of a SQLite file holds pieces of the wanted byte strings."""
-    unused = b"\0".join(_unused(database.read_bytes()))
+    unused = b"\0".join(_unused(content))
     return any(piece in unused for piece in pieces(wanted))
 
 

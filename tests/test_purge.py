@@ -217,6 +217,30 @@ def test_a_full_disk_while_overwriting_is_named_and_the_rest_done_later(store, t
     assert left_of(SECRET, tmp_path) == [] and not (tmp_path / "memory-ann.db-purging").exists()
 
 
+PURGER = """
+import os, signal, subprocess, sys
+from datetime import UTC, datetime
+from mam.store import Store, new_id
+from mam.values import Slot
+
+store = Store(sys.argv[1], "ann")
+one, two = (Slot(new_id(), f"My PIN is {word}.", "said", "user", datetime.now(UTC)) for word in ("Rome", "Oslo"))
+store.add_slot(one)
+store.purge_slots([one.id])
+other = "import sys; from mam.store import Store; store = Store(sys.argv[1], 'ann'); store.slots(); store.close()"
+subprocess.run([sys.executable, "-c", other, sys.argv[1]], check=True)
+store.add_slot(two)
+print(two.id, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_after_a_purge_no_other_program_takes_the_memory_for_closed(tmp_path):
+    """Looking into the file must not cost SQLite its locks on it: the log would be deleted, and what is told later."""
+    done = subprocess.run([sys.executable, "-c", PURGER, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert [slot.id for slot in Store(tmp_path, "ann").slots()] == done.stdout.split() != [], done.stderr
+
+
 def test_exports_under_the_folder_are_cleaned_and_other_files_named(store, slot, tmp_path):
     kept = store.add_slot(a_slot("I love tea."))
     (tmp_path / "sub").mkdir()
