@@ -100,9 +100,9 @@ class Chat:
         self, text: str, speaker: str = USER, at: datetime | None = None
     ) -> tuple[tuple[Write, ...], tuple[Candidate, ...]]:
         """Only remember: no reading, no reply. For imports, with who said it and when; (writes, rejected)."""
-        from mam.space import cleaned
+        from mam.space import cleaned, named
 
-        text, at = cleaned(text), (at or datetime.now()).astimezone()
+        text, speaker, at = cleaned(text), named(speaker), (at or datetime.now()).astimezone()
         said = {"text": "", "reply": text} if speaker == ASSISTANT else {"text": text, "reply": ""}
         turn = Turn(new_id(), self.id, at=at.astimezone(UTC), **said)
         with self.space.engine.lock:

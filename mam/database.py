@@ -43,11 +43,11 @@ def data_folder(path: str | os.PathLike | None = None) -> Path:
 
 def file_name(user: str) -> str:
     """The file of a user: a plain lower-case name as it is, any other made harmless and told apart by a hash."""
-    if not user.strip() or len(user) > 200:
-        raise InputError("A user name has 1 to 200 characters.")
+    if not user.strip() or len(user) > 200 or re.search("[\ud800-\udfff]", user):
+        raise InputError("A user name has 1 to 200 characters, all of them whole.")
     if re.fullmatch(r"[a-z0-9][a-z0-9_]{0,39}", user):
         return f"memory-{user}.db"
-    mark = hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    mark = hashlib.sha256(user.encode("utf-8")).hexdigest()[:16]
     return f"memory-{re.sub('[^a-z0-9]+', '-', user.lower()).strip('-')[:40]}-{mark}.db"
 
 
@@ -108,7 +108,17 @@ class Transaction:
 
 def read_version(connection: sa.Connection) -> int:
     """The data version: grows with every write of any process."""
-    return int(connection.scalar(sa.select(meta.c.value).where(meta.c.name == "changes")))
+    return read_number(connection, "changes")
+
+
+def read_number(connection: sa.Connection, name: str) -> int:
+    """A setting that counts something; 0 where there is none. Raises StoreError for one that is no number."""
+    value = connection.scalar(sa.select(meta.c.value).where(meta.c.name == name)) or "0"
+    if not value.isdecimal():
+        raise StoreError(
+            f"The memory is damaged (its {name} are {value[:40]!r}); restore it from an export or a backup."
+        )
+    return int(value)
 
 
 class Database:
@@ -202,6 +212,8 @@ class Database:
                 yield connection
         except _FAILURES as error:
             raise self._explained(error) from error
+        except (UnicodeEncodeError, OverflowError) as error:  # half a character; a number that no column holds
+            raise InputError(f"This can be neither kept nor looked for ({error}); nothing was changed.") from error
 
     def _on_begin(self, connection: sa.Connection) -> None:
         purpose = connection.get_execution_options().get("mam_purpose")

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from mam import exchange, schema
 from mam.database import Database
-from mam.erasure import BOUND, Erased, eraser
+from mam.erasure import BOUND, Erased, erase_json, eraser
 from mam.errors import StoreError
 from mam.values import Searched
 
@@ -83,7 +83,9 @@ def _clear_files(database: Database, erased: Erased) -> list[Searched]:
     Files of other users are left alone and not looked into. Raises StoreError when a copy is left, because another
     program holds it, or because it is in a file that this program did not write.
     """
-    exchange.scrub(database.folder, database.user, [*erased.slots, *erased.sessions], eraser(erased.texts))
+    others = [file for file in own_files(database) if not file.name.startswith(database.file.name)]
+    erase = eraser(erased.texts)
+    exchange.scrub(others, database.user, [*erased.slots, *erased.sessions], lambda line: erase_json(line, erase))
     sure = [text for text in erased.texts - erased.living if len(text.encode("utf-8", "surrogatepass")) >= SHORTEST]
     wanted = sorted(set().union(*map(patterns, sure)) | _vectors(database, erased))
     truncated = database.truncate_log()
