@@ -43,6 +43,7 @@ class Erased:
     texts: set[str] = field(default_factory=set)
     living: set[str] = field(default_factory=set)  # those that are part of longer words elsewhere: "Rex" in "Rexona"
     vectors: list[bytes] = field(default_factory=list)
+    edited: bool = False  # then there were other keys, of texts that these slots had before
 
 
 def erase_slots(tx: Transaction, database: Database, ids: Collection[str]) -> Erased:
@@ -118,7 +119,9 @@ def _collect(tx: Transaction, ids: list[str], erased: Erased, homes: dict[str, s
         slot = tx.execute(sa.select(slots).where(slots.c.id == id)).first()
         if slot is None:
             raise InputError(f"There is no memory {id!r}.")
-        fresh |= {slot.text, *tx.scalars(sa.select(versions.c.text).where(versions.c.slot == id))}
+        been = {slot.text, *tx.scalars(sa.select(versions.c.text).where(versions.c.slot == id))}
+        erased.edited |= len(been) > 1
+        fresh |= been
         if len(slot.said.split()) > SHORT:
             fresh.add(slot.said)
         fresh |= {" ".join(text.split()) for text in fresh}  # as the trace shows what the base was given
@@ -201,7 +204,7 @@ def _erase_column(tx: Transaction, database: Database, column: sa.Column, erased
         if clean != text:
             values = {column.name: clean}
             if table is versions:  # where a slot was on the maps says something of the text that it had there
-                values["when"] = _day(clean, row.when, row.at)
+                values["when"], erased.edited = _day(clean, row.when, row.at), True
                 erased.vectors += _vectors(tx, row.slot)
                 tx.execute(places.delete().where(places.c.slot == row.slot))
             tx.execute(table.update().where(table.c.seq == row.seq).values(values))

@@ -440,10 +440,7 @@ class Store:
         return self._purge(erasure.erase_everything)
 
     def _purge(self, erase: Callable[[Transaction], Erased]) -> Certificate:
-        with residue.clearing(self.database) as clear:
-            with self.atomic() as tx:
-                erased = erase(tx)
-            searched, encodings = clear(erased)
+        erased, searched, encodings = residue.purge(self.database, erase)
         return Certificate(
             slots=tuple(erased.slots),
             versions=erased.versions,
@@ -452,7 +449,7 @@ class Store:
             turns=erased.turns,
             sessions=tuple(erased.sessions),
             searched=tuple(searched),
-            encodings=tuple(encodings),
+            encodings=encodings,
             at=datetime.now(UTC),
         )
 
