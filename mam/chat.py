@@ -55,7 +55,12 @@ class Chat:
 
     @property
     def title(self) -> str:
-        return self._title if self.temporary else self.space.store.session(self.id).title
+        if self.temporary:
+            return self._title
+        session = self.space.store.session(self.id)
+        if session is None:
+            raise InputError("This conversation was purged meanwhile; start a new one.")
+        return session.title
 
     def rename(self, title: str) -> None:
         if self.temporary:
@@ -111,9 +116,9 @@ class Chat:
         self, text: str, speaker: str = USER, at: datetime | None = None
     ) -> tuple[tuple[Write, ...], tuple[Candidate, ...]]:
         """Only remember: no reading, no reply. For imports, with who said it and when; (writes, rejected)."""
-        from mam.space import cleaned
+        from mam.space import cleaned, named
 
-        text, at = cleaned(text), (at or datetime.now()).astimezone()
+        text, speaker, at = cleaned(text), named(speaker), (at or datetime.now()).astimezone()
         said = {"text": "", "reply": text} if speaker == ASSISTANT else {"text": text, "reply": ""}
         turn = Turn(new_id(), self.id, at=at.astimezone(UTC), thresholds=self._thresholds(), **said)
         with self.space.engine.lock:

@@ -13,6 +13,8 @@ from datetime import datetime
 ACTIVE, SUPERSEDED, ARCHIVED, DELETED = "active", "superseded", "archived", "deleted"
 STATES = (ACTIVE, SUPERSEDED, ARCHIVED, DELETED)
 
+MOST_TAGS, LONGEST_TAG = 32, 64  # of a slot; characters
+
 USER, ASSISTANT = "user", "assistant"  # speakers; any other string is the name of a person (imports)
 
 

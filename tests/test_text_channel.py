@@ -271,7 +271,13 @@ def test_a_copy_holds_what_was_sent(m, open_space, tmp_path):
     assert copy.turn(turn.id) == turn
 
 
-@pytest.mark.parametrize("sent", [7, [7], [{}], [{"messages": 7}], [{"messages": [{"role": 1, "content": "x"}]}]])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        7, [7], [{}], [{"messages": 7}], [{"messages": [{"role": 1, "content": "x"}]}],
+        [{"messages": [], "model": "half a character: \ud83d"}], [{"messages": [], "seed": [1e999]}],
+    ],
+)  # fmt: skip
 def test_a_copy_with_impossible_requests_is_refused(m, open_space, tmp_path, sent):
     m.session().send(TALK, **SHORT)
     m.export(tmp_path / "all.jsonl", complete=True)
