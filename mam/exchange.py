@@ -24,8 +24,8 @@ characters; ids are 8 to 64 letters, digits, "-" or "_"; times are ISO 8601 with
     turn       id; session: id of one above it; text; reply; at: time; trace: an object
     trace      writes, rejected, reads: lists of the three kinds below; null_weight?, asked?: numbers; abstained?,
                stopped?: true or false; given?: text; tokens?: from 0; timing?: {stage: seconds}; archived?: a list;
-               thresholds?: {name: number}; base?: text; sent?: requests, {"messages": [{"role": text, "content": text}],
-               and whatever else of JSON}
+               thresholds?: {name: number}; base?: text;
+               sent?: requests, {"messages": [{"role": text, "content": text}], and other JSON}
     of writes      slot; score: number; relation: text; superseded?: id; relation_score?: number
     of rejected    text, said: texts; span; speaker?, context?, why?: texts; when?: ISO date; score?: number
     of reads       slot; weight: number; parts?: {name: number}; given?: true or false
