@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -224,6 +225,16 @@ def test_what_cannot_carry_blocks_is_told_so_before_anything_begins(kind, memory
     said = capsys.readouterr().err.strip()
     assert "\n" not in said and why in said and base.id in said
     assert not memory.exists() and not (tmp_path / "run").exists()
+
+
+def test_one_base_after_another(memory, tmp_path):
+    """With the same folders, each begins anew and leaves the other's attachment as it is."""
+    one, other = (made(tmp_path / name, CONFIGS[name]) for name in ("llama", "qwen3"))
+    for base in (one, other, one):  # the third time there is nothing left to do
+        assert attach(base, memory, "--run", str(tmp_path / "run")) == 0
+    model = Rules(memory)
+    assert [model.attach(base).config.base for base in (one, other)] == [one.fingerprint, other.fingerprint]
+    assert len(list((tmp_path / "run").iterdir())) == len(json.loads((memory / "training.json").read_text())) == 2
 
 
 def test_every_base_has_one_attachment(memory, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,7 +80,10 @@ def run(args: argparse.Namespace, attach: bool = False) -> int:
         few = max(1, args.steps // 4)
         schedules = {name: replace(s, steps=args.steps, every=min(s.every, few)) for name, s in schedules.items()}
     data, lives = Path(args.data) if args.data else None, 3 if args.smoke else args.validation
-    job = Job(parts, schedules, args.base, devices.pick(args.device), data, Path(args.run), Path(args.out), lives)
+    folder = Path(args.run)
+    if attach:  # what was begun for one base is nothing to go on from for another
+        folder /= re.sub(r"\W+", "-", args.base).strip("-")
+    job = Job(parts, schedules, args.base, devices.pick(args.device), data, folder, Path(args.out), lives)
     figures = train_all(job)
     print(json.dumps(figures, indent=2))
     return 0
@@ -88,7 +92,7 @@ def run(args: argparse.Namespace, attach: bool = False) -> int:
 def train_all(job: Job) -> dict[str, dict[str, float]]:
     """Train the parts in order, saving after each; returns the figures of each part's best validation."""
     figures = {}
-    base = carrier(job) if "integrator" in job.parts else None
+    base = _carrier(job) if "integrator" in job.parts else None
     torch.manual_seed(SEED)
     material, held_out = Material.load(job.data, "train"), Material.load(job.data, "val")
     if "memory" in job.parts:
@@ -116,12 +120,12 @@ def train_all(job: Job) -> dict[str, dict[str, float]]:
         part = integrator.part(model, module, material.passages, held_out.passages, TRIALS * job.validation)
         print(forecast(part, job.schedules["integrator"], job.run), flush=True)
         figures["integrator"] = train(part, job.schedules["integrator"], job.run)
-        model.save_attachment(module, Path(base.id).name.removesuffix(".gguf"), job.out)
+        model.save_attachment(module, Path(base.id).resolve().name.removesuffix(".gguf"), job.out)
     write_card(job.out, _record(job, figures))
     return figures
 
 
-def carrier(job: Job) -> Base:
+def _carrier(job: Job) -> Base:
     """The base that an integrator is wanted for. Raises WeightsError when no integrator can reach it."""
     base = bases.load(job.base, str(job.device))  # first of all: hours later would be a bad time to learn of it
     if why := cannot_carry(base):
