@@ -281,12 +281,14 @@ def test_users_only_reach_what_is_theirs(tmp_path, engine):
         lambda: chats.line(SimpleNamespace(act="look", turn=turn), None, bob),
         lambda: chats.line(SimpleNamespace(act="edit", turn=turn), chat.id, bob),
         lambda: Inside(desk).look(turn, bob),
-        lambda: Inside(desk).plots(turn, "inside", False, bob),
-        lambda: Inside(desk).heat_map(turn, "inside", False, bob),
         lambda: Inside(desk).picked(SimpleNamespace(pick=slot.id), bob),
     ):
         with pytest.raises(InputError):
             forged()
+    inside = Inside(desk)
+    assert inside.plots(turn, "inside", False, (), ann)[2][0].text == DOG
+    assert inside.plots(turn, "inside", False, (), bob) == ("", "", (None, False))
+    assert inside.heat_map(turn, "inside", False, (), bob) == ("", "", (None, False))
     secret = chats.begin_temporary(None, "", False, ann)[0]
     list(chats.send("My cat is called Tom.", secret, False, ann))
     whispered = desk.chat(secret, ann).turns()[0].id

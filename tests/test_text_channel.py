@@ -442,7 +442,7 @@ def test_the_page_says_what_cannot_be_looked_into(page, server):
     m = desk.space(request)
     (dog,) = told(m, DOG)
     turn = m.session().send(ASK, **SHORT)
-    figure, line = Inside(desk).heat_map(turn.id, INSIDE, False, request)
+    figure, line, _ = Inside(desk).heat_map(turn.id, INSIDE, False, (), request)
     assert figure == "" and "memories as text" in line
     assert "word by word" in Inside(desk).look(turn.id, request)[2]
     *_, words = SlotPage(desk).words(SimpleNamespace(act="words"), dog, request)
@@ -455,7 +455,7 @@ def test_the_page_says_what_cannot_be_looked_into(page, server):
     other = replace(turn, base="another")
     m.store.save_turn(other)
     assert "answered by another" in WhatIf(desk).begin(turn.id, WHAT_IF, False, request)[5]
-    assert "answered by another" in Inside(desk).heat_map(turn.id, INSIDE, False, request)[1]
+    assert "answered by another" in Inside(desk).heat_map(turn.id, INSIDE, False, (), request)[1]
     with pytest.raises(InputError, match="no integrator to train"):
         Training(desk).start("integrator", 20, request)
     assert "was not asked" in certificate(m.purge(dog))

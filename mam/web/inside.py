@@ -36,10 +36,14 @@ class Inside:
 
     def follow(self, id: str | None, request: gr.Request) -> tuple[str, str, str]:
         """The same after a change anywhere: a purge in another tab takes words out of a turn, or all of it away."""
+        return self.look(id if self._turn(id, request) else None, request)
+
+    def _turn(self, id: str | None, request: gr.Request) -> Turn | None:
+        """The turn as it is now; None for none, and for one that is not there any more."""
         try:
-            return self.look(id, request)
+            return None if id is None else self.desk.turn(id, request)
         except InputError:
-            return self.look(None, request)
+            return None
 
     def _tokens(self, last: Turn, request: gr.Request) -> tuple[int, int]:
         """Tokens of the context: those of the slots, and those of the prompt."""
@@ -47,29 +51,31 @@ class Inside:
         with engine.lock:
             return sizes(engine.base, engine.integrator, last)
 
-    def plots(self, id: str | None, tab: str, dark: bool, request: gr.Request) -> tuple[str, str]:
-        """Parts of the scores, and stages."""
-        if tab != INSIDE:
-            return (gr.skip(),) * 2
-        if id is None:
-            return "", ""
-        last = self.desk.turn(id, request)
-        parts = drawn(figures.score_parts(last, dark)) if last.reads else ""
-        return parts, drawn(figures.stages(last, dark)) if last.timing else ""
+    def plots(self, id: str | None, tab: str, dark: bool, drawn_now: tuple, request: gr.Request) -> tuple:
+        """(parts of the scores, stages, what is drawn now); nothing new when that is drawn already."""
+        last = self._turn(id, request)
+        if tab != INSIDE or drawn_now == (last, dark):
+            return (gr.skip(),) * 3
+        parts = drawn(figures.score_parts(last, dark)) if last and last.reads else ""
+        stages = drawn(figures.stages(last, dark)) if last and last.timing else ""
+        return parts, stages, (last, dark)
 
-    def heat_map(self, id: str | None, tab: str, dark: bool, request: gr.Request) -> tuple[str, str]:
-        """Tokens of the reply by memory, or why there are none; once through the base for every memory it was given."""
-        if tab != INSIDE:
-            return gr.skip(), gr.skip()
-        if id is None:
-            return "", ""
-        m, last = self.desk.space(request), self.desk.turn(id, request)
-        if not last.reply or last.abstained or not any(read.given for read in last.reads):
-            return "", ""
+    def heat_map(self, id: str | None, tab: str, dark: bool, drawn_now: tuple, request: gr.Request) -> tuple:
+        """(tokens of the reply by memory, or why there are none, what is drawn now); one look back for every memory."""
+        last = self._turn(id, request)
+        if tab != INSIDE or drawn_now == (last, dark):
+            return (gr.skip(),) * 3
+        if not last or not last.reply or last.abstained or not any(read.given for read in last.reads):
+            return "", "", (last, dark)
+        m = self.desk.space(request)
         try:
-            return drawn(figures.heat_map(last, m.attribution(last), m.influence(last), dark)), ""
+            return drawn(figures.heat_map(last, m.attribution(last), m.influence(last), dark)), "", (last, dark)
         except InputError as error:  # a base that cannot be looked into, or another one than answered
-            return "", f'<p class="note" role="status">{escape(str(error))}</p>'
+            return "", f'<p class="note" role="status">{escape(str(error))}</p>', (last, dark)
+
+    def open(self, id: str | None, dark: bool, drawn_now: tuple, request: gr.Request) -> tuple:
+        """Its own tab, with what can be drawn at once: waiting for the tab to ask for it would take twice as long."""
+        return gr.Tabs(selected=INSIDE), INSIDE, *self.plots(id, INSIDE, dark, drawn_now, request)
 
     def beside(self, here: Here) -> None:
         """The short version, beside the chat."""
@@ -77,6 +83,7 @@ class Inside:
         self.whole = gr.Button("Look inside this turn", size="sm", elem_id="whole")
 
     def view(self, here: Here) -> None:
+        self.plotted, self.mapped = gr.State(()), gr.State(())  # what the figures show
         self.head = gr.HTML(heading(None), elem_id="heading", js_on_load=None)
         with gr.Column(elem_classes="linked"):
             self.heat = plot("Heat map: tokens of the reply by memory", elem_id="heat")
@@ -95,10 +102,11 @@ class Inside:
         words = [self.short, self.head, self.given]
         here.turn.change(plainly(self.look), here.turn, words, **QUIET)
         here.version.change(plainly(self.follow), here.turn, words, **QUIET)
-        for happens in (here.turn.change, here.tab.change):
-            happens(plainly(self.plots), [here.turn, here.tab, here.dark], [self.parts, self.stages], **QUIET)
-            happens(plainly(self.heat_map), [here.turn, here.tab, here.dark], [self.heat, self.unseen], **QUIET)
-        self.whole.click(lambda: (gr.Tabs(selected=INSIDE), INSIDE), None, [tabs, here.tab], **QUIET)
+        figures_of, shows = [here.turn, here.tab, here.dark], [self.parts, self.stages, self.plotted]
+        for happens in (here.turn.change, here.tab.change, here.version.change):
+            happens(plainly(self.plots), [*figures_of, self.plotted], shows, **QUIET)
+            happens(plainly(self.heat_map), [*figures_of, self.mapped], [self.heat, self.unseen, self.mapped], **QUIET)
+        self.whole.click(plainly(self.open), [here.turn, here.dark, self.plotted], [tabs, here.tab, *shows], **QUIET)
         for drawing in (self.heat, self.parts):
             drawing.select(plainly(self.picked), None, here.slot, **QUIET)
 

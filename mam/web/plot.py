@@ -25,8 +25,9 @@ window.withPlotly = () => window.plotlyRead ??= new Promise(done => {{
   code.onload = done;
   document.head.append(code);
 }});
-const whenIdle = window.requestIdleCallback ?? setTimeout;
-addEventListener("load", () => setTimeout(() => whenIdle(() => window.withPlotly()), 1000));
+const idle = window.requestIdleCallback ?? setTimeout;
+const soon = () => setTimeout(() => idle(() => window.withPlotly()), 1000);
+document.readyState === "complete" ? soon() : addEventListener("load", soon);
 </script>"""
 
 
