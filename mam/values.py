@@ -14,6 +14,7 @@ ACTIVE, SUPERSEDED, ARCHIVED, DELETED = "active", "superseded", "archived", "del
 STATES = (ACTIVE, SUPERSEDED, ARCHIVED, DELETED)
 
 MOST_TAGS, LONGEST_TAG = 32, 64  # of a slot; characters
+LONGEST_TITLE = 200  # characters of a session's
 
 USER, ASSISTANT = "user", "assistant"  # speakers; any other string is the name of a person (imports)
 
