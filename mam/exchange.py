@@ -11,6 +11,23 @@ has a "kind":
 
 An ordinary export holds slots without the trash and without the conversations they come from; a complete one holds
 everything, in this order: sessions, turns, slots, versions. Version 1 had slots only, and `{"mam": "slots"}` on top.
+
+Version 2, field by field ("?": may be left out or null; what each means stands in `values`). Texts have no control
+characters; ids are 8 to 64 letters, digits, "-" or "_"; times are ISO 8601 with a zone, from the year 1000 to 9000.
+
+    slot       id, text, said, speaker: texts; told: time; when?: ISO date; state: "active", "superseded", "archived" or
+               "deleted"; version: from 1; session?, turn?, superseded_by?: ids; span?: [start, end]; score?: number;
+               tags?: texts; pinned?: true or false; document?, position?: texts; reads?: from 0; last_read?: time
+    version    slot: id of one above it; version, text, state, when?, superseded_by?, tags?, pinned? as in a slot;
+               by: text; at: time
+    session    id; title: text; created: time; archived: true or false
+    turn       id; session: id of one above it; text; reply; at: time; trace: an object
+    trace      writes, rejected, reads: lists of the three kinds below; null_weight?, asked?: numbers; abstained?,
+               stopped?: true or false; given?: text; tokens?: from 0; timing?: {stage: seconds}; archived?: a list
+    of writes      slot; score: number; relation: text; superseded?: id; relation_score?: number
+    of rejected    text, said: texts; span; speaker?, context?, why?: texts; when?: ISO date; score?: number
+    of reads       slot; weight: number; parts?: {name: number}; given?: true or false
+    of archived    slot; score: number; parts?: {name: number}
 """
 
 from __future__ import annotations

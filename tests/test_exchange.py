@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import fields
 from datetime import UTC, datetime
 
 import pytest
 
 from mam import exchange
 from mam.errors import InputError
+from mam.values import Archived, Candidate, Read, Session, Slot, Turn, Version, Write
 
 SHORT = {"max_tokens": 8}
 DOG = "My dog is called Rex."
@@ -64,6 +67,14 @@ def test_an_ordinary_export_holds_slots_alone_and_round_trips(lived, open_space,
     assert {version.by for slot in copy.slots(None) for version in copy.versions(slot.id)} == {"import"}
     copy.undo()
     assert copy.slots() == [] and len(copy.slots("deleted")) == 4
+
+
+def test_the_format_is_described_field_by_field():
+    told = exchange.__doc__.partition(f"Version {exchange.VERSION}, field by field")[2]
+    for kind in (Slot, Version, Session, Turn, Write, Candidate, Read, Archived):
+        for field in fields(kind):
+            if (kind, field.name) not in ((Session, "turns"), (Session, "temporary")):  # counted; never kept
+                assert re.search(rf"\b{field.name}\b", told), (kind, field.name)
 
 
 def test_a_purge_reaches_what_a_complete_import_brought(lived, open_space, tmp_path):
@@ -154,11 +165,11 @@ SESSION = {
     "kind": "session", "id": "session-00000001", "title": "Monday", "created": "2026-11-22T12:00:00+00:00",
     "archived": False,
 }  # fmt: skip
-SLOT = {name: value for name, value in GOOD.items() if name != "kind"} | {"span": None}
-WROTE = {"slot": SLOT, "score": 0.9, "relation": "new"}
+TOLD = {name: value for name, value in GOOD.items() if name != "kind"} | {"span": None}
+WROTE = {"slot": TOLD, "score": 0.9, "relation": "new"}
 TRACE = {
     "writes": [WROTE], "rejected": [{"text": "Hi.", "said": "Hi.", "span": [0, 3], "score": 0.1}],
-    "reads": [{"slot": SLOT, "weight": 0.5, "parts": {"meaning": 1}, "given": True}], "null_weight": 1,
+    "reads": [{"slot": TOLD, "weight": 0.5, "parts": {"meaning": 1}, "given": True}], "null_weight": 1,
     "timing": {"total": 0.5},
 }  # fmt: skip
 TURN = {
@@ -177,7 +188,7 @@ BAD_TURNS = {
     "number for truth": {"trace": TRACE | {"abstained": 1}},
     "weight that is none": {"trace": TRACE | {"reads": [TRACE["reads"][0] | {"weight": None}]}},
     "odd span": {"trace": TRACE | {"rejected": [TRACE["rejected"][0] | {"span": [1]}]}},
-    "slot without a time zone": {"trace": TRACE | {"writes": [WROTE | {"slot": SLOT | {"told": "2026-11-22"}}]}},
+    "slot without a time zone": {"trace": TRACE | {"writes": [WROTE | {"slot": TOLD | {"told": "2026-11-22"}}]}},
     "slot that is none": {"trace": TRACE | {"writes": [WROTE | {"slot": "x"}]}},
 }  # fmt: skip
 
