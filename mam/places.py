@@ -42,14 +42,20 @@ class Place:
 
 
 def read(connection: sa.Connection, fingerprint: str, dimensions: int) -> tuple[Fit | None, dict[str, Place]]:
-    """How the map was made (None: not yet) and the place of every slot on it."""
+    """How the map was made (None: not yet, or it is damaged) and the place of every slot on it."""
     row = connection.execute(sa.select(layouts).where(*_of(layouts, fingerprint, dimensions))).first()
     if row is None:
         return None, {}
-    fit = Fit(row.method, json.loads(row.parameters), datetime.fromisoformat(row.fitted))
     columns = (places.c.slot, places.c.version, places.c.anchor, places.c.coordinates, places.c.before)
     found = connection.execute(sa.select(*columns).where(*_of(places, fingerprint, dimensions))).all()
-    return fit, {id: Place(version, anchor, _array(at), _array(then)) for id, version, anchor, at, then in found}
+    try:
+        fit = Fit(row.method, json.loads(row.parameters), datetime.fromisoformat(row.fitted))
+        return fit, {
+            id: Place(version, anchor, _array(at, dimensions), _array(then, dimensions))
+            for id, version, anchor, at, then in found
+        }
+    except (ValueError, TypeError):
+        return None, {}
 
 
 def latest(connection: sa.Connection, dimensions: int) -> dict[str, Place]:
@@ -103,5 +109,5 @@ def _bytes(coordinates: np.ndarray | None) -> bytes | None:
     return None if coordinates is None else np.asarray(coordinates, dtype="<f8").tobytes()
 
 
-def _array(value: bytes | None) -> np.ndarray | None:
-    return None if value is None else np.frombuffer(value, dtype="<f8")
+def _array(value: bytes | None, dimensions: int) -> np.ndarray | None:
+    return None if value is None else np.frombuffer(value, dtype="<f8").reshape(dimensions)
