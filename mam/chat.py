@@ -50,7 +50,12 @@ class Chat:
 
     @property
     def title(self) -> str:
-        return self._title if self.temporary else self.space.store.session(self.id).title
+        if self.temporary:
+            return self._title
+        session = self.space.store.session(self.id)
+        if session is None:
+            raise InputError("This conversation was purged meanwhile; start a new one.")
+        return session.title
 
     def rename(self, title: str) -> None:
         if self.temporary:

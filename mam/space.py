@@ -200,7 +200,12 @@ class Space(Lookback):
         Returns the slots as they are now; one that had been added is in the trash. A purge cannot be undone.
         """
         with self.writing():
-            return self.store.undo()
+            before = len(self._index)
+            undone = self.store.undo()
+            self.refresh()
+            if before < len(self._index) > (self.store.capacity or len(self._index)):
+                raise InputError("This would bring back more than the memory may hold; raise its capacity, then undo.")
+            return undone
 
     def consolidate(self, *, preview: bool = False, progress: Progress | None = None) -> list[Merged]:
         """Merge slots that say the same; `undo` takes all of it back. preview: only say what would be merged."""
