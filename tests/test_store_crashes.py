@@ -140,6 +140,24 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path):
     assert kills >= 200 and written > 200 and purged > 5, done.stdout
 
 
+def test_programs_that_start_on_nothing_at_once_share_one_file(tmp_path):
+    script = "import sys; from mam.store import Store; print(Store(sys.argv[1], 'ann').new_session().id)"
+    command = [sys.executable, "-c", script, str(tmp_path / "new")]
+    programs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(6)]
+    made = [program.communicate(timeout=60)[0].strip() for program in programs]
+    assert all(made) and {session.id for session in Store(tmp_path / "new", "ann").sessions()} == set(made)
+
+
+def test_a_program_that_goes_to_another_folder_stays_with_its_memory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = Store("memories", "ann")
+    slot = store.add_slot(a_slot())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    store.close()  # whatever is opened from now on is opened anew
+    assert store.slots() == [slot] and list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_a_purge_that_was_killed_is_finished_by_the_next_program(tmp_path, monkeypatch):
     store = Store(tmp_path, "ann")
     slot = store.add_slot(a_slot("My PIN is forty-two."))
