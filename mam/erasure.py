@@ -16,7 +16,6 @@ import sqlalchemy as sa
 
 from mam import rows
 from mam.database import Database, Transaction
-from mam.dates import resolve
 from mam.errors import InputError
 from mam.schema import keys, layouts, places, removed, sessions, slots, turns, versions
 from mam.values import Slot, Turn
@@ -313,6 +312,8 @@ def erase_json(text: str, erase: Callable[[str], str]) -> str:
 
 def _day(text: str, when: str | None, told: str) -> str | None:
     """The day that a text speaks of after something was cut out of it."""
+    from mam.dates import resolve  # takes a moment to import, and few purges ask for it
+
     return when and resolve(text, datetime.fromisoformat(told).astimezone())[1]
 
 

@@ -191,13 +191,8 @@ def patterns(text: str) -> set[bytes]:
     escaped = json.dumps(text)[1:-1]
     forms = {text, escaped, json.dumps(text, ensure_ascii=False)[1:-1], html.escape(text)}
     found = {form.encode("utf-8", "surrogatepass") for form in forms}
-    for encoding in (
-        "utf-16-le",
-        "utf-16-be",
-        "utf-32-le",
-        "utf-32-be",
-    ):  # in either order of bytes often the same core
-        found.add(text.encode(encoding, "surrogatepass").strip(b"\0"))
+    for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+        found.add(text.encode(encoding, "surrogatepass").strip(b"\0"))  # often the same in either order of bytes
     try:
         found.add(text.encode("latin-1"))
     except UnicodeEncodeError:

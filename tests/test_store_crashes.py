@@ -261,6 +261,10 @@ def test_a_damaged_row_is_named(tmp_path, damage):
     version = store.version()
     with sqlite3.connect(store.file) as connection:
         connection.execute(damage)
+    if "versions" in damage:
+        with pytest.raises(StoreError, match="is damaged"):
+            timeline(store)
+            store.slots(as_of=version)
     with pytest.raises(StoreError, match="The .* is damaged") as error:
         store.slot(slot.id)
         store.turns(session.id)
