@@ -4,7 +4,8 @@ Knows bytes, the files of a data folder and the layout of SQLite's pages; does n
 
 A deleted row is overwritten by SQLite itself (`secure_delete`), but rows that were once moved to another page, by an
 edit of a neighbour, may have left a copy, or a piece of one, in the unused part of the old page. Whole copies are found
-by searching the file; pieces by searching those unused parts. Either makes the caller rewrite the file.
+by searching the file; pieces by searching those unused parts. Vectors that a slot had before are not known any more:
+anything at all in the unused parts of their tables counts as one. Each of the three has the file rewritten.
 """
 
 from __future__ import annotations

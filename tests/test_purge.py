@@ -327,6 +327,38 @@ def test_what_one_purge_could_not_overwrite_the_next_one_does(store, tmp_path, m
     assert list(tmp_path.glob("*-purging-*")) == []  # nothing was purged: nothing is left to do
 
 
+WRITER = """
+import sys
+from datetime import UTC, datetime
+from mam.store import Store, new_id
+from mam.values import Slot
+
+store = Store(sys.argv[1], "ann")
+while True:
+    slot = store.add_slot(Slot(new_id(), "x" * 300, "said", "user", datetime.now(UTC)))
+    store.edit_slot(slot.id, "y" * 200)
+    print(slot.id, flush=True)
+"""
+
+
+def test_while_another_program_writes(store, tmp_path):
+    """Neither program loses anything, and of what was purged nothing is left."""
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    acknowledged, mine, gone = [writer.stdout.readline().strip()], [], []
+    for number in range(15):
+        gone.append(store.add_slot(a_slot(f"My PIN is {number} {secrets.token_hex(9)}.")))
+        mine.append(store.add_slot(a_slot(f"I know person {number}.")).id)
+        store.purge_slots([gone[-1].id])
+    writer.kill()
+    acknowledged += writer.communicate()[0].split()
+    store.close()  # before the files are opened here: see `RawFile`
+    assert [left for slot in gone for left in left_of(slot.text, tmp_path)] == []
+    again = Store(tmp_path, "ann")
+    assert {slot.id for slot in again.slots()} >= {*mine, *acknowledged} and len(acknowledged) > 15
+    with again.database.reading() as connection:
+        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+
+
 PURGER = """
 import os, signal, subprocess, sys
 from datetime import UTC, datetime

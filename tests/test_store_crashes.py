@@ -319,7 +319,7 @@ class Against(RuleBasedStateMachine):
         self.store = Store(self.folder.name, "ann")
         self.model: dict[str, tuple] = {}
         self.undos: list[dict[str, tuple | None]] = []  # what each change replaced
-        self.past: list[tuple[int, dict[str, tuple]]] = []
+        self.past: list[tuple[int, datetime, dict[str, tuple]]] = []
         self.number = self.moved = 0
         self.session, self.told = None, []
 
@@ -436,7 +436,7 @@ class Against(RuleBasedStateMachine):
 
         self.model = without(self.model)
         self.undos = [change for change in map(without, self.undos) if change]
-        self.past = [(version, without(state)) for version, state in self.past]
+        self.past = [(version, time, without(state)) for version, time, state in self.past]
 
     @rule(target=ids)
     def say(self):
@@ -508,7 +508,7 @@ class Against(RuleBasedStateMachine):
 
     @rule()
     def note(self):
-        self.past.append((self.store.version(), dict(self.model)))
+        self.past.append((self.store.version(), datetime.now(UTC), dict(self.model)))
 
     @invariant()
     def slots_are_those_of_the_model(self):
@@ -516,8 +516,9 @@ class Against(RuleBasedStateMachine):
         for state in (ACTIVE, SUPERSEDED, ARCHIVED, DELETED):
             expected = [id for id, slot in self.model.items() if slot[1] == state]
             assert [slot.id for slot in self.store.slots(state)] == expected
-        for version, model in self.past[-3:]:
+        for version, time, model in self.past[-3:]:
             assert self.seen(self.store.slots(None, as_of=version)) == model
+            assert self.seen(self.store.slots(None, as_of=time)) == model
 
     @staticmethod
     def seen(slots: list[Slot]) -> dict[str, tuple]:
