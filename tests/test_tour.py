@@ -201,8 +201,9 @@ def test_told_asked_edited_and_deleted_across_restarts_of_the_app(tmp_path, brow
     page.set_default_timeout(30_000)
 
     def ask(text: str) -> str:
-        page.locator("#new").click()
-        expect(page.locator("#said .exchange")).to_have_count(0)
+        if page.locator("#said .exchange").count():
+            page.locator("#new").click()
+            expect(page.locator("#said .exchange")).to_have_count(0)
         page.locator("#text textarea").fill(text)
         return send(page)
 
