@@ -123,15 +123,8 @@ class Talk:
         turns = chat.turns()
         if not turns:
             raise InputError("This conversation is not here any more.")
-        return (
-            chat.id,
-            conversation(turns),
-            "",
-            turns[-1].id,
-            self._sessions(chat.id, request, find, away),
-            gr.skip(),
-            False,
-        )
+        known = self._sessions(chat.id, request, find, away)
+        return chat.id, conversation(turns), "", turns[-1].id, known, gr.skip(), False
 
     def _sessions(self, session: str | None, request: gr.Request, find: str = "", away: bool = False) -> str:
         """Conversations in which something was said: those in use, or those put away."""
