@@ -51,8 +51,13 @@ def test_a_conversation_is_renamed_put_away_and_found(served, tab):
     row.hover()
     row.get_by_role("button", name="Rename").click()
     page.locator("#sessions input").fill("The dog")
+    bird = served.space.session().send("My bird is called Kiwi.", max_tokens=2)  # from elsewhere, while a title is typed
+    expect(page.locator("#sessions li")).to_have_count(3)
+    expect(page.locator("#sessions input")).to_have_value("The dog")
     page.locator("#sessions input").press("Enter")
     expect(page.locator("#sessions li", has_text="The dog")).to_have_count(1)
+    served.space.purge_session(bird.session)
+    expect(page.locator("#sessions li")).to_have_count(2)
     page.locator("#find-session input, #find-session textarea").fill("DOG")
     expect(page.locator("#sessions li")).to_have_count(1)
     page.locator("#sessions li").hover()
