@@ -310,6 +310,13 @@ def test_tables_are_made_from_the_files(tmp_path):
     assert readme.tables(tmp_path / "none") == ""
 
 
+def test_a_limited_run_stays_out_of_the_tables(tmp_path):
+    content = {"results": {"f1": 0.9641}, "settings": {"limited": True}}
+    (tmp_path / "gate.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"gate.json is of a limited run"):
+        readme.tables(tmp_path)
+
+
 def test_another_base_stands_beside_the_first(tmp_path):
     def write(folder, base: str, share: float) -> None:
         asked = dict.fromkeys(readme.ASKED, share)
