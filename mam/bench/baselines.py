@@ -6,7 +6,7 @@ all-MiniLM-L6-v2 as published); `full_context` gives the whole conversation. Kno
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -205,6 +205,20 @@ def complete(base: Base, prompts_ids: Sequence[list[int]], max_tokens: int = 32)
         ids, positions = best.unsqueeze(1), positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(n, 1)], 1)
     return [base.decode(reply).strip() for reply in replies]
+
+
+def with_gold_prompt(
+    base: Base, rows: Sequence[dict], notes: Sequence[Sequence[str]], score: Callable[[int, str], float], most: int
+) -> list[dict]:
+    """Rows with the score 0..1 of a reply, of at most `most` tokens, to their notes and "question" in a prompt alone.
+
+    notes: of each row, what answers its question. The base is not asked, and "gold_prompt" is None, without notes or
+    where the row's "score" is full already. score: of a row, by number, and the reply.
+    """
+    short = [number for number, row in enumerate(rows) if notes[number] and row["score"] < 1]
+    lists = [prompts.READING[prompts.GOLD](notes[number], rows[number]["question"]) for number in short]
+    found = {number: score(number, reply) for number, reply in zip(short, answers(base, lists, most), strict=True)}
+    return [{**row, "gold_prompt": found.get(number)} for number, row in enumerate(rows)]
 
 
 def answers(base: Base, lists: Sequence[prompts.Messages], max_tokens: int = 32, batch: int = 16) -> list[str]:
