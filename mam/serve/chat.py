@@ -31,6 +31,7 @@ from pydantic import BaseModel, Field
 
 from mam.chat import TURNS_BACK, Chat
 from mam.errors import InputError, MissingError
+from mam.exchange import clean
 from mam.prompt import prompt_text
 from mam.serve.memory import Mine, bearer
 from mam.serve.problems import ANY, content
@@ -41,11 +42,15 @@ from mam.values import Event, Turn
 TRACE = "/v1/memory/turns/{}"
 DEFAULT_REPLY = 256  # tokens, where a client does not say
 MOST_REMEMBERED = 10_000  # conversations that go on without being named
+ALIKE = 8  # turns in which the same was said that are looked at to find out where a conversation goes on
+LONGEST_STOP = 200  # characters of a stop sequence: each of its beginnings is looked for in each piece
 
 router = APIRouter(prefix="/v1", tags=["chat"], responses=ANY, dependencies=[Depends(bearer)])
 
 
 # -- what clients send ----------------------------------------------------------------------------------------------
+
+Stop = Annotated[str, Field(max_length=LONGEST_STOP)]
 
 
 class Part(BaseModel):
@@ -80,7 +85,7 @@ class Asked(BaseModel):
     temperature: Annotated[float | None, Field(ge=0, le=2, description="0, greedy, where none is given")] = None
     top_p: Annotated[float | None, Field(gt=0, le=1)] = None
     seed: Annotated[int | None, Field(ge=-(1 << 63), lt=1 << 63)] = None
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
     # refused unless they ask for nothing
     n: Annotated[int | None, Field(ge=1, le=1)] = None
     tools: Annotated[list | None, Field(max_length=0)] = None
@@ -135,12 +140,24 @@ class Said:
         edited or deleted since is not shown to the base again, whoever sends it."""
 
         def turn(text: str, reply: str) -> Turn:
-            for one in known:  # of a reply that ended at a stop sequence, clients have only the beginning
-                if _same(one.text) == _same(text) and _same(one.reply).startswith(_same(reply)):
-                    return one
-            return Turn(new_id(), "", text, reply, datetime.now(UTC))
+            found = (one for one in known if _is(one, text, reply))
+            return next(found, None) or Turn(new_id(), "", text, reply, datetime.now(UTC))
 
         return [turn(text, reply) for text, reply in self.before[-TURNS_BACK:]]
+
+    def session(self, m: Space) -> str | None:
+        """The session in which all of this was said: what the memory itself knows, also after a restart."""
+        said = [(text, reply) for text, reply in self.before[-TURNS_BACK:] if text.strip()]
+        for turn in m.store.turns_saying(clean(said[-1][0]).strip(), last=ALIKE) if said else ():
+            near = m.store.around(turn.id, TURNS_BACK)
+            if all(any(_is(one, *exchange) for one in near) for exchange in said):
+                return turn.session
+        return None
+
+
+def _is(turn: Turn, text: str, reply: str) -> bool:
+    """Whether a turn is this exchange. Of a reply that ended at a stop sequence clients have only the beginning."""
+    return _same(turn.text) == _same(text) and _same(turn.reply).startswith(_same(reply))
 
 
 def _same(text: str) -> str:
@@ -148,19 +165,25 @@ def _same(text: str) -> str:
 
 
 class Conversations:
-    """Which session a conversation goes on in when its client does not name one. Lost, harmlessly, with the server."""
+    """Which session a conversation goes on in when its client does not name one.
+
+    The hashes are lost with the server; then the memory is searched, which takes longer and finds only what was said
+    through it.
+    """
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[str, str] = OrderedDict()  # by user and all that was said
         self._lock = threading.Lock()
 
     def chat(self, m: Space, name: str | None, said: Said) -> Chat:
-        with self._lock:  # two requests that name the same new session get one
-            if name and name.strip():
-                return m.session(cleaned(name))
-            known = self._sessions.get(_mark(m.user, said.before)) if said.before else None
-            session = m.store.session(known) if known else None  # it may have been purged since
-            return Chat(m, session) if session else m.session()
+        if name and name.strip():
+            if found := m.store.session(name := cleaned(name)):
+                return Chat(m, found)
+            with m.store.atomic():  # two requests that name the same new session get one
+                return m.session(name)
+        known = self._sessions.get(_mark(m.user, said.before)) or said.session(m) if said.before else None
+        session = m.store.session(known) if known else None  # it may have been purged since
+        return Chat(m, session) if session else m.session()
 
     def spoken(self, m: Space, said: Said, reply: str, session: str) -> None:
         with self._lock:
@@ -328,13 +351,15 @@ async def complete(
 
     headers = {"X-Mam-Session": chat.id, "X-Mam-Trace": TRACE.format(form.id)}
     pieces = answer.pieces(state.pool)
-    if not asked.stream:
-        async with aclosing(pieces):
+    leaving = asyncio.create_task(_left(request, answer))
+    try:
+        if not asked.stream:
             async for _ in pieces:
-                if await request.is_disconnected():
-                    return Response(status_code=499)
-        return JSONResponse(form.whole(answer.text, finished(), usage), headers=headers)
-    first = await anext(pieces, "")  # what cannot be answered at all is said with its status, before a stream begins
+                continue
+            return JSONResponse(form.whole(answer.text, finished(), usage), headers=headers)
+        first = await anext(pieces, "")  # what cannot be answered is said with its status, before a stream begins
+    finally:
+        leaving.cancel()  # a stream looks for itself whether its client is still there
 
     async def frames() -> AsyncIterator[str]:
         async with aclosing(pieces):
@@ -350,6 +375,13 @@ async def complete(
             yield _frame("[DONE]")
 
     return StreamingResponse(frames(), media_type="text/event-stream", headers=headers | {"Cache-Control": "no-cache"})
+
+
+async def _left(request: Request, answer: Answer) -> None:
+    """Stop a reply when its client goes away, also before there is a word of it."""
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
+    answer.stop.set()
 
 
 def _frame(data: dict | str) -> str:
