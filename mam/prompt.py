@@ -40,12 +40,14 @@ def compose(
     start: int,
     max_tokens: int,
     system: str = "",
+    whole: bool = False,
 ) -> Asked:
     """The conversation with a message at its end, as much of it as fits.
 
     `notes`: what was read, for a base that is told it as text; `start`: positions that the memory takes up beside the
-    prompt. Of the turns `before`, the latest that fit are included. `system`: what a client wants the base to be told
-    first; it is never cut.
+    prompt. Of the turns `before`, the latest that fit are included: into HISTORY_TOKENS, because what matters of older
+    ones is read, or with `whole` into the prompt. `system`: what a client wants the base to be told first; it is never
+    cut.
     """
     lead = [_message("system", system)] if system else []
     reply = min(max_tokens, base.context // 4)
@@ -55,7 +57,7 @@ def compose(
     for turn in reversed(before):
         spoken = [_message("user", turn.text), _message("assistant", turn.reply)]
         spent += sum(base.count(message["content"]) + 8 for message in spoken)
-        if spent > min(HISTORY_TOKENS, room // 2):
+        if spent > (room if whole else min(HISTORY_TOKENS, room // 2)):
             break
         if turn.text and turn.reply:  # what was only observed is no conversation
             history = spoken + history

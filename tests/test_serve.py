@@ -21,6 +21,7 @@ from mam import cli
 from mam.endpoint import Endpoint
 from mam.engine import Engine
 from mam.errors import InputError
+from mam.prompt import PROMPT_TOKENS
 from mam.serve.app import CONNECTIONS, Patient, application, prepared
 from mam.serve.chat import Message as Sent
 from mam.serve.chat import Said, Until
@@ -88,6 +89,16 @@ def test_with_nothing_read_the_base_says_what_it_says_to_these_messages(service,
     alone = engine.base.decode(list(engine.base.generate(engine.base.prompt(messages), max_tokens=20)))
     assert said.choices[0].message.content == alone
     assert said.usage.prompt_tokens == len(engine.base.prompt(messages))
+
+
+def test_the_base_is_told_as_much_of_the_history_as_it_reads(service, engine, monkeypatch):
+    monkeypatch.setattr(engine.base, "context", 8192)
+    said = [text for number in range(30) for text in (f"What about number {number}?", f"A number like {number}.")]
+    messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate([*said, "Hello?"])]
+    answer = ask(service.client(), *said, "Hello?")
+    assert answer.usage.prompt_tokens == len(engine.base.prompt(messages)) > 1_500
+    answer = ask(service.client(), *said * 3, "Hello?")
+    assert 3_500 < answer.usage.prompt_tokens <= PROMPT_TOKENS
 
 
 def test_only_the_last_message_is_news(service):

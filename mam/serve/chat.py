@@ -2,8 +2,8 @@
 
 Clients send the whole conversation with every request. Only the last message is news: it goes through the flow of a
 turn (`mam.chat`), and nothing else of what is sent is judged or kept, neither instructions nor what was said before.
-What was said before, and the system message, are what the base is told; the memory reaches it beside them. So with
-nothing read the reply is the one that the base alone gives to these messages.
+What was said before, as far back as the prompt has room, and the system message are what the base is told; the memory
+reaches it beside them. So with nothing read the reply is the one that the base alone gives to these messages.
 
 Which session a request belongs to: the one named in the header X-Mam-Session or in the field `user`; where neither is
 sent, the one whose last reply the client repeats; else a new one.
@@ -29,7 +29,7 @@ from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
-from mam.chat import TURNS_BACK, Chat
+from mam.chat import Chat
 from mam.errors import InputError, MissingError
 from mam.exchange import clean
 from mam.prompt import prompt_text
@@ -41,6 +41,7 @@ from mam.values import Event, Turn
 
 TRACE = "/v1/memory/turns/{}"
 DEFAULT_REPLY = 256  # tokens, where a client does not say
+MOST_TOLD = 100  # exchanges before the last message; older ones are left out
 MOST_REMEMBERED = 10_000  # conversations that go on without being named
 ALIKE = 8  # turns in which the same was said that are looked at to find out where a conversation goes on
 LONGEST_STOP = 200  # characters of a stop sequence: each of its beginnings is looked for in each piece
@@ -139,29 +140,34 @@ class Said:
         """The exchanges as turns. Those that the memory knows keep what they wrote and read: a turn that tells what was
         edited or deleted since is not shown to the base again, whoever sends it."""
 
+        spoken = [(_plain(one.text, one.reply), one) for one in known]
+
         def turn(text: str, reply: str) -> Turn:
-            found = (one for one in known if _is(one, text, reply))
+            said = _plain(text, reply)
+            found = (one for its, one in spoken if _begins(its, said))
             return next(found, None) or Turn(new_id(), "", text, reply, datetime.now(UTC))
 
-        return [turn(text, reply) for text, reply in self.before[-TURNS_BACK:]]
+        return [turn(text, reply) for text, reply in self.before[-MOST_TOLD:]]
 
     def session(self, m: Space) -> str | None:
         """The session in which all of this was said: what the memory itself knows, also after a restart."""
-        said = [(text, reply) for text, reply in self.before[-TURNS_BACK:] if text.strip()]
-        for turn in m.store.turns_saying(clean(said[-1][0]).strip(), last=ALIKE) if said else ():
-            near = m.store.around(turn.id, TURNS_BACK)
-            if all(any(_is(one, *exchange) for one in near) for exchange in said):
+        before = [(text, reply) for text, reply in self.before[-MOST_TOLD:] if text.strip()]
+        said = [_plain(*exchange) for exchange in before]
+        for turn in m.store.turns_saying(clean(before[-1][0]).strip(), last=ALIKE) if before else ():
+            spoken = [_plain(one.text, one.reply) for one in m.store.around(turn.id, MOST_TOLD)]
+            if all(any(_begins(its, exchange) for its in spoken) for exchange in said):
                 return turn.session
         return None
 
 
-def _is(turn: Turn, text: str, reply: str) -> bool:
-    """Whether a turn is this exchange. Of a reply that ended at a stop sequence clients have only the beginning."""
-    return _same(turn.text) == _same(text) and _same(turn.reply).startswith(_same(reply))
+def _plain(text: str, reply: str) -> tuple[str, str]:
+    """An exchange, however its white space was sent."""
+    return " ".join(text.split()), " ".join(reply.split())
 
 
-def _same(text: str) -> str:
-    return " ".join(text.split())
+def _begins(whole: tuple[str, str], sent: tuple[str, str]) -> bool:
+    """Whether an exchange is the one sent. Of a reply that ended at a stop sequence clients have only the beginning."""
+    return whole[0] == sent[0] and whole[1].startswith(sent[1])
 
 
 class Conversations:
@@ -193,7 +199,7 @@ class Conversations:
 
 
 def _mark(user: str, exchanges: Sequence[tuple[str, str]]) -> str:
-    told = json.dumps([user, [[_same(text), _same(reply)] for text, reply in exchanges]])
+    told = json.dumps([user, [_plain(*exchange) for exchange in exchanges]])
     return hashlib.sha256(told.encode()).hexdigest()
 
 
@@ -325,7 +331,7 @@ async def complete(
     usage = {}
 
     def events(stop: threading.Event) -> Iterator[Event]:
-        known = m.store.turns(chat.id, last=TURNS_BACK)
+        known = m.store.turns(chat.id, last=MOST_TOLD)
         for event in chat.stream(
             said.text,
             max_tokens=most,
