@@ -96,7 +96,7 @@ def application(
         docs_url=None,  # that page would fetch its scripts from elsewhere
         redoc_url=None,
     )
-    app.state.spaces, app.state.meter, app.state.conversations = spaces, meter, chat.Conversations()
+    app.state.spaces, app.state.meter = spaces, meter
     app.state.pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="reply")
     app.include_router(chat.router)
     app.include_router(memory.router)

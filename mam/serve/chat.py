@@ -6,17 +6,15 @@ What was said before, as far back as the prompt has room, and the system message
 reaches it beside them. So with nothing read the reply is the one that the base alone gives to these messages.
 
 Which session a request belongs to: the one named in the header X-Mam-Session or in the field `user`; where neither is
-sent, the one whose last reply the client repeats; else a new one.
+sent, the one whose last exchange the client repeats; else a new one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
@@ -42,7 +40,6 @@ from mam.values import Event, Turn
 TRACE = "/v1/memory/turns/{}"
 DEFAULT_REPLY = 256  # tokens, where a client does not say
 MOST_TOLD = 100  # exchanges before the last message; older ones are left out
-MOST_REMEMBERED = 10_000  # conversations that go on without being named
 ALIKE = 8  # turns in which the same was said that are looked at to find out where a conversation goes on
 LONGEST_STOP = 200  # characters of a stop sequence: each of its beginnings is looked for in each piece
 
@@ -139,7 +136,6 @@ class Said:
     def turns(self, known: Sequence[Turn]) -> list[Turn]:
         """The exchanges as turns. Those that the memory knows keep what they wrote and read: a turn that tells what was
         edited or deleted since is not shown to the base again, whoever sends it."""
-
         spoken = [(_plain(one.text, one.reply), one) for one in known]
 
         def turn(text: str, reply: str) -> Turn:
@@ -148,16 +144,6 @@ class Said:
             return next(found, None) or Turn(new_id(), "", text, reply, datetime.now(UTC))
 
         return [turn(text, reply) for text, reply in self.before[-MOST_TOLD:]]
-
-    def session(self, m: Space) -> str | None:
-        """The session in which all of this was said: what the memory itself knows, also after a restart."""
-        before = [(text, reply) for text, reply in self.before[-MOST_TOLD:] if text.strip()]
-        said = [_plain(*exchange) for exchange in before]
-        for turn in m.store.turns_saying(clean(before[-1][0]).strip(), last=ALIKE) if before else ():
-            spoken = [_plain(one.text, one.reply) for one in m.store.around(turn.id, MOST_TOLD)]
-            if all(any(_begins(its, exchange) for its in spoken) for exchange in said):
-                return turn.session
-        return None
 
 
 def _plain(text: str, reply: str) -> tuple[str, str]:
@@ -170,37 +156,22 @@ def _begins(whole: tuple[str, str], sent: tuple[str, str]) -> bool:
     return whole[0] == sent[0] and whole[1].startswith(sent[1])
 
 
-class Conversations:
-    """Which session a conversation goes on in when its client does not name one.
-
-    The hashes are lost with the server; then the memory is searched, which takes longer and finds only what was said
-    through it.
-    """
-
-    def __init__(self) -> None:
-        self._sessions: OrderedDict[str, str] = OrderedDict()  # by user and all that was said
-        self._lock = threading.Lock()
-
-    def chat(self, m: Space, name: str | None, said: Said) -> Chat:
-        if name and name.strip():
-            if found := m.store.session(name := cleaned(name)):
-                return Chat(m, found)
-            with m.store.atomic():  # two requests that name the same new session get one
-                return m.session(name)
-        known = self._sessions.get(_mark(m.user, said.before)) or said.session(m) if said.before else None
-        session = m.store.session(known) if known else None  # it may have been purged since
-        return Chat(m, session) if session else m.session()
-
-    def spoken(self, m: Space, said: Said, reply: str, session: str) -> None:
-        with self._lock:
-            self._sessions[_mark(m.user, (*said.before, (said.text, reply)))] = session
-            while len(self._sessions) > MOST_REMEMBERED:
-                self._sessions.popitem(last=False)
-
-
-def _mark(user: str, exchanges: Sequence[tuple[str, str]]) -> str:
-    told = json.dumps([user, [_plain(*exchange) for exchange in exchanges]])
-    return hashlib.sha256(told.encode()).hexdigest()
+def conversation(m: Space, name: str | None, said: Said) -> Chat:
+    """The session that is named; else, of those in which the last exchange was said, the one that knows most of what is
+    sent; else a new one."""
+    if name and name.strip():
+        if found := m.store.session(name := cleaned(name)):
+            return Chat(m, found)
+        with m.store.atomic():  # two requests that name the same new session get one
+            return m.session(name)
+    sent = [_plain(*exchange) for exchange in said.before[-MOST_TOLD:]]
+    known: dict[str, int] = {}  # how much a session knows
+    for turn in m.store.turns_saying(clean(said.before[-1][0]).strip(), last=ALIKE) if sent else ():
+        if turn.session not in known and _begins(_plain(turn.text, turn.reply), sent[-1]):
+            spoken = [_plain(one.text, one.reply) for one in m.store.around(turn.id, MOST_TOLD)]
+            known[turn.session] = sum(any(_begins(its, each) for its in spoken) for each in sent)
+    found = m.store.session(max(known, key=known.get)) if known else None  # the latest of those that know as much
+    return Chat(m, found) if found else m.session()
 
 
 # -- a reply as it is spoken ----------------------------------------------------------------------------------------
@@ -326,7 +297,7 @@ async def complete(
     state, user = request.app.state, request.state.user
     state.meter.reply(user)
     said = Said.of(asked.messages)
-    chat = await asyncio.to_thread(state.conversations.chat, m, session or asked.user, said)
+    chat = await asyncio.to_thread(conversation, m, session or asked.user, said)
     most, form = min(asked.most, state.meter.limits.reply), Form(new_id(), model_name(m))
     usage = {}
 
@@ -350,9 +321,7 @@ async def complete(
 
     answer = Answer(events, Until(asked.stops))
 
-    def finished() -> str:
-        """Why the reply ended; the conversation can go on from here."""
-        state.conversations.spoken(m, said, answer.text, chat.id)
+    def ended() -> str:
         return "length" if answer.turn.tokens >= most and not answer.until.over else "stop"
 
     headers = {"X-Mam-Session": chat.id, "X-Mam-Trace": TRACE.format(form.id)}
@@ -362,7 +331,7 @@ async def complete(
         if not asked.stream:
             async for _ in pieces:
                 continue
-            return JSONResponse(form.whole(answer.text, finished(), usage), headers=headers)
+            return JSONResponse(form.whole(answer.text, ended(), usage), headers=headers)
         first = await anext(pieces, "")  # what cannot be answered is said with its status, before a stream begins
     finally:
         leaving.cancel()  # a stream looks for itself whether its client is still there
@@ -373,7 +342,7 @@ async def complete(
                 yield _frame(form.chunk({"role": "assistant", "content": first}))
                 async for piece in pieces:
                     yield _frame(form.chunk({"content": piece}))
-                yield _frame(form.chunk({}, finished()))
+                yield _frame(form.chunk({}, ended()))
                 if asked.stream_options and asked.stream_options.include_usage:
                     yield _frame(form.usage(usage))
             except Exception as error:  # the status is sent already: clients look for this instead
