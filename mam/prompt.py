@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from mam import notes as text_channel
@@ -52,23 +53,24 @@ def compose(
     lead = [_message("system", system)] if system else []
     reply = min(max_tokens, base.context // 4)
     room = min(base.context - start - reply, PROMPT_TOKENS)
-    history: list[Message] = []
+    most = room - base.count(system) - base.count(text) if whole else min(HISTORY_TOKENS, room // 2)
+    history: list[list[Message]] = []
     spent = 0
     for turn in reversed(before):
         spoken = [_message("user", turn.text), _message("assistant", turn.reply)]
         spent += sum(base.count(message["content"]) + 8 for message in spoken)
-        if spent > (room if whole else min(HISTORY_TOKENS, room // 2)):
+        if spent > most:
             break
-        if turn.text and turn.reply:  # what was only observed is no conversation
-            history = spoken + history
+        if turn.reply and (turn.text or whole):  # what was only observed is no conversation; a client's greeting is
+            history.insert(0, [message for message in spoken if message["content"]])
     kept = text
     while True:
-        messages = [*lead, *history, *notes, _message("user", kept)]
+        messages = [*lead, *chain.from_iterable(history), *notes, _message("user", kept)]
         prompt = base.prompt(messages)
         if (size := base.size(prompt)) <= room or not history and len(kept) <= 1:
             break
         if history:
-            history = history[2:]
+            history = history[1:]
         else:
             kept = kept[-int(len(kept) * min(room / size, 0.9)) or -1 :]  # the end: questions follow what is pasted
     note = "" if kept == text else f"(only the last {len(kept):,} of {len(text):,} characters fit)"

@@ -81,6 +81,7 @@ def test_a_streamed_reply_is_the_whole_one(service):
 def test_with_nothing_read_the_base_says_what_it_says_to_these_messages(service, engine):
     messages = [
         {"role": "system", "content": "Be brief."},
+        {"role": "assistant", "content": "Welcome."},
         {"role": "user", "content": "Hello there"},
         {"role": "assistant", "content": "Good day."},
         {"role": "user", "content": "Name three rivers."},
