@@ -208,16 +208,21 @@ def complete(base: Base, prompts_ids: Sequence[list[int]], max_tokens: int = 32)
 
 
 def with_gold_prompt(
-    base: Base, rows: Sequence[dict], notes: Sequence[Sequence[str]], score: Callable[[int, str], float], most: int
+    base: Base,
+    rows: Sequence[dict],
+    notes: Sequence[Sequence[str]],
+    score: Callable[[dict, str], float],
+    form: prompts.Form = prompts.READING[prompts.GOLD],
+    max_tokens: int = 32,
 ) -> list[dict]:
-    """Rows with the score 0..1 of a reply, of at most `most` tokens, to their notes and "question" in a prompt alone.
+    """Rows with "gold_prompt": the score 0..1 of a reply to the row's notes and "question" in a prompt alone.
 
     notes: of each row, what answers its question. The base is not asked, and "gold_prompt" is None, without notes or
-    where the row's "score" is full already. score: of a row, by number, and the reply.
+    where the row's "score" is full already. score: of a row and the reply.
     """
     short = [number for number, row in enumerate(rows) if notes[number] and row["score"] < 1]
-    lists = [prompts.READING[prompts.GOLD](notes[number], rows[number]["question"]) for number in short]
-    found = {number: score(number, reply) for number, reply in zip(short, answers(base, lists, most), strict=True)}
+    replies = answers(base, [form(notes[number], rows[number]["question"]) for number in short], max_tokens)
+    found = {number: score(rows[number], reply) for number, reply in zip(short, replies, strict=True)}
     return [{**row, "gold_prompt": found.get(number)} for number, row in enumerate(rows)]
 
 

@@ -86,7 +86,7 @@ def remembered(world: common.World, talk: sets.Talk, asked: Sequence[sets.Asked]
             rows.append(_row(question, turn, ranks, _stage(question, turn, written, slots)))
             notes.append(_answering(question, turn, written) if rows[-1]["stage"] == STAGES[-1] else [])
     with clock("gold_prompt"):
-        rows = baselines.with_gold_prompt(world.base, rows, notes, partial(_score, asked), common.MAX_TOKENS)
+        rows = baselines.with_gold_prompt(world.base, rows, notes, _score, max_tokens=common.MAX_TOKENS)
     kept = [bool(slots & set(written[id])) for question in asked for id in question.evidence]
     wrote = [bool(written[id]) for question in asked for id in question.evidence]
     return {
@@ -132,8 +132,8 @@ def _answering(question: sets.Asked, turn: Turn, written: dict[str, list[str]]) 
     return [render(read.slot) for read in turn.reads if answers and read.given and read.slot.id in evidence]
 
 
-def _score(asked: Sequence[sets.Asked], number: int, reply: str) -> float:
-    return metrics.locomo(asked[number].category, reply, asked[number].answer)
+def _score(row: dict, reply: str) -> float:
+    return metrics.locomo(row["category"], reply, row["answer"])
 
 
 def _stage(question: sets.Asked, turn: Turn, written: dict[str, list[str]], active: set[str]) -> str:

@@ -179,10 +179,10 @@ def read(world: common.World, subset: Subset, text: str, asked: Sequence[Example
         for one, turn in zip(asked, turns, strict=True)
     ]
 
-    def score(number: int, reply: str) -> float:
-        return metrics.best(subset.metric, reply, asked[number].answers)
+    def score(row: dict, reply: str) -> float:
+        return metrics.best(subset.metric, reply, row["answers"])
 
-    rows = baselines.with_gold_prompt(world.base, rows, notes, score, subset.max_tokens)
+    rows = baselines.with_gold_prompt(world.base, rows, notes, score, max_tokens=subset.max_tokens)
     return {"questions": rows, "slots": len(slots)}
 
 
