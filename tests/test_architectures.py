@@ -221,6 +221,7 @@ def test_what_cannot_carry_blocks_is_told_so_before_anything_begins(kind, memory
     except WeightsError as error:
         assert why in str(error)
     assert base.weights_hash() == before
+    capsys.readouterr()  # what making it printed
     assert attach(base, memory, "--run", str(tmp_path / "run")) == 2
     said = capsys.readouterr().err.strip()
     assert "\n" not in said and why in said and base.id in said

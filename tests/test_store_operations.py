@@ -472,6 +472,7 @@ def test_no_operation_reaches_another_user(open_store):
         "session": lambda: bob.session(turn.session),
         "sessions": lambda: [session for session in bob.sessions() if session.id != mine],
         "turns": lambda: bob.turns(turn.session),
+        "turns_saying": lambda: bob.turns_saying(turn.text, 9),
         "keys": lambda: bob.keys([slot.id], "f"),
         "set_keys": lambda: bob.set_keys([slot], np.zeros((1, 2)), "f"),
         "changes": lambda: bob.changes(-1)[1] + bob.changes(-1)[2],

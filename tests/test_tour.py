@@ -29,7 +29,7 @@ from mam.web.tour import STEPS
 SCREENS = Path(__file__).parent.parent / "assets" / "screens"
 WIDE, TABLET = {"width": 1280, "height": 860}, {"width": 820, "height": 1180}
 GREEN, RED = "I bought a new bicycle, it is dark green.", "I bought a new bicycle, it is cherry red."
-SLOW = 90_000  # ms; what trains or compiles
+SLOW = 240_000  # ms; what trains or compiles
 
 
 @pytest.fixture(scope="module")

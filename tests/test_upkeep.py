@@ -509,6 +509,7 @@ def test_no_operation_reaches_another_user(open_space, tmp_path):
         "timeline": lambda: bob.timeline().happenings,
         "consolidate": lambda: bob.consolidate(),
         "export": lambda: bob.export(tmp_path / "x.jsonl") + bob.export(tmp_path / "y.jsonl", complete=True),
+        "exported_lines": lambda: [line for line in bob.exported_lines(complete=True) if DOG in line],
         "set_capacity": lambda: bob.set_capacity(None),
         "make_room": lambda: bob.make_room({slot.id}),
         "holds": lambda: bob.holds(slot),
