@@ -18,7 +18,6 @@ import nbformat
 import plotly
 from nbclient import NotebookClient
 from nbformat import NotebookNode
-from playwright.sync_api import sync_playwright
 
 from mam.bench.page import ARGUMENTS, chromium
 
@@ -61,6 +60,8 @@ def run(file: Path) -> NotebookNode:
 
 def store(files: Iterable[Path]) -> None:
     """Run notebooks and store them with what they show."""
+    from playwright.sync_api import sync_playwright  # takes seconds to import
+
     notebooks = {}
     for file in files:
         print(f"{file.stem} ...", flush=True)
