@@ -4,17 +4,11 @@ const options = {displaylogo: false, responsive: true, scrollZoom: Boolean(eleme
                  showSendToCloud: false, plotlyServerURL: '', modeBarButtonsToRemove: ['sendChartToCloud', 'toImage']};
 const first = id => Array.isArray(id) ? id[0] : id;
 
-function ready() {
-  return new Promise(resolve => {
-    const look = () => window.Plotly ? resolve() : setTimeout(look, 50);
-    look();
-  });
-}
-
 async function draw() {
   const target = element.querySelector('.plot');
   if (!target) return;
-  await ready();
+  if (!props.value && !window.Plotly) return;
+  await window.withPlotly();
   if (!props.value) { Plotly.purge(target); target.style.height = ''; return; }
   const {data, layout} = JSON.parse(props.value);
   target.style.height = (layout.height || 420) + 'px';

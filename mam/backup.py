@@ -8,10 +8,12 @@ from __future__ import annotations
 import numpy as np
 import sqlalchemy as sa
 
-from mam import rows
+from mam import history, rows
+from mam.database import Transaction
 from mam.exchange import Exported
+from mam.rows import title_of
 from mam.schema import sessions, turns, versions
-from mam.store import Store, title_of
+from mam.store import Store
 from mam.values import Session, Slot, Version
 
 BATCH = 500  # rows written at once
@@ -37,13 +39,13 @@ def new_slots(store: Store, exported: Exported) -> list[Slot]:
 def take_in(store: Store, exported: Exported, fresh: list[Slot], keys: np.ndarray, fingerprint: str) -> None:
     """Keep what is not here yet, all of it or nothing: `fresh` slots with their keys (slots, dim) float32.
 
-    Versions come with the times at which they were written; a slot without any in the file gets one, of now.
+    Versions come with the times at which they were written; a slot without one that says what it is gets it, of now.
     """
     new = {slot.id for slot in fresh}
     been = [version for version in exported.versions if version.slot in new]
     with_history = sorted({version.slot for version in been})
     with store.atomic() as tx:
-        _take_in_sessions(tx, exported)
+        _take_in_sessions(tx, exported, store.database.shared)
         for start in range(0, len(fresh), BATCH):
             part = slice(start, start + BATCH)
             store.add_slots(fresh[part], keys[part], fingerprint, "import")
@@ -52,9 +54,15 @@ def take_in(store: Store, exported: Exported, fresh: list[Slot], keys: np.ndarra
             tx.execute(versions.delete().where(versions.c.slot.in_(with_history[start : start + BATCH])))
         for start in range(0, len(been), BATCH):
             tx.execute(versions.insert(), [_row(version) | same for version in been[start : start + BATCH]])
+        last = {version.slot: _row(version) for version in been}
+        unlike = [
+            slot for slot in fresh if slot.id in last and not rows.version_row(slot).items() <= last[slot.id].items()
+        ]
+        for start in range(0, len(unlike), BATCH):  # lines were cut from the file: the past must lead to what is now
+            history.record(tx, unlike[start : start + BATCH], "import", tx.next_version())
 
 
-def _take_in_sessions(tx, exported: Exported) -> None:
+def _take_in_sessions(tx: Transaction, exported: Exported, shared: bool) -> None:
     first: dict[str, str] = {}
     for turn in exported.turns:
         first.setdefault(turn.session, turn.text)
@@ -63,8 +71,7 @@ def _take_in_sessions(tx, exported: Exported) -> None:
             tx.execute(sessions.insert().values(_session_row(session, first.get(session.id))))
     for turn in exported.turns:
         if not tx.scalar(sa.select(turns.c.seq).where(turns.c.id == turn.id)):
-            row = {"id": turn.id, "session": turn.session, "text": turn.text, "reply": turn.reply}
-            tx.execute(turns.insert().values(row | {"at": rows.to_text(turn.at), "trace": rows.trace_text(turn)}))
+            tx.execute(turns.insert().values(rows.turn_row(turn, shared)))
 
 
 def _session_row(session: Session, first: str | None) -> dict:

@@ -57,6 +57,7 @@ _EMPTY_IT = re.compile(  # "it" and "they" that point at nothing said before
     r"(?:(?:so|very|really|too|getting|only|just|still)\s+)*(?:rain|snow|pour|freez|hail|thunder"
     r"|cold|hot|warm|late|early|dark|sunny|windy|nice to|good to|hard to|easy to"
     r"|time|seem|take|took|turn|look|feel|settled|true that|all |may be)\w*"
+    r"|^\W*it(?:['’]s|\s+is)\s+\w+\s+(?:again|here|speaking)\b"
     r"|\bat\s+(?:the\s+)?(?!last|first|least)\w+,?\s+they\b|^\W*they\s+say\b",
     re.IGNORECASE,
 )

@@ -50,7 +50,12 @@ class Chat:
 
     @property
     def title(self) -> str:
-        return self._title if self.temporary else self.space.store.session(self.id).title
+        if self.temporary:
+            return self._title
+        session = self.space.store.session(self.id)
+        if session is None:
+            raise InputError("This conversation was purged meanwhile; start a new one.")
+        return session.title
 
     def rename(self, title: str) -> None:
         if self.temporary:
@@ -100,11 +105,11 @@ class Chat:
         self, text: str, speaker: str = USER, at: datetime | None = None
     ) -> tuple[tuple[Write, ...], tuple[Candidate, ...]]:
         """Only remember: no reading, no reply. For imports, with who said it and when; (writes, rejected)."""
-        from mam.space import cleaned
+        from mam.space import cleaned, named
 
-        text, at = cleaned(text), (at or datetime.now()).astimezone()
+        text, speaker, at = cleaned(text), named(speaker), (at or datetime.now()).astimezone()
         said = {"text": "", "reply": text} if speaker == ASSISTANT else {"text": text, "reply": ""}
-        turn = Turn(new_id(), self.id, at=at.astimezone(UTC), **said)
+        turn = Turn(new_id(), self.id, at=at.astimezone(UTC), thresholds=self._thresholds(), **said)
         with self.space.engine.lock:
             began = self.space.version()
             candidates = _candidates(text, speaker, at, self._before())
@@ -129,7 +134,7 @@ class Chat:
     def _stream(self, text: str, k: int, manner: Manner, stop: threading.Event) -> Iterator[Event]:
         space, engine, watch = self.space, self.space.engine, Stopwatch()
         now = datetime.now().astimezone()
-        turn = Turn(new_id(), self.id, text, "", now.astimezone(UTC))
+        turn = Turn(new_id(), self.id, text, "", now.astimezone(UTC), thresholds=self._thresholds())
         with engine.lock:
             space.refresh()
             began, before = space.version(), self._before()
@@ -159,6 +164,9 @@ class Chat:
             turn = reply.finished()
             self._save(turn, finished=True, began=began, seen=reply.seen)
         yield Event("turn", turn)
+
+    def _thresholds(self) -> dict[str, float]:
+        return self.space.engine.memory.settings.thresholds
 
     def _before(self) -> list[Turn]:
         if self.temporary:

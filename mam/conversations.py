@@ -27,14 +27,15 @@ from pathlib import Path
 import dateparser
 
 from mam.errors import InputError, legible
+from mam.exchange import LONGEST, LONGEST_MESSAGE, check_time, clean
+from mam.store import LONGEST_TITLE
 from mam.values import ASSISTANT, USER
 
 LARGEST = 200_000_000  # bytes of a file
-LONGEST = 100_000  # characters of a message
 _TIMES = ("time", "timestamp", "created_at", "create_time", "date", "at")
 _ROLES = {"user": USER, "human": USER, "assistant": ASSISTANT, "ai": ASSISTANT, "model": ASSISTANT, "bot": ASSISTANT}
 _SILENT = ("system", "tool", "function", "developer")
-_SESSION = re.compile(r"session_(\d+)")
+_SESSION = re.compile(r"session_([0-9]{1,9})")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def load(path: str | os.PathLike, bad: Callable[[int, str], None] | None = None)
     path = Path(path)
     count = 0
 
-    def messages(items: list, default: datetime | None = None) -> Iterator[Message]:
+    def messages(items: list, default: object = None) -> Iterator[Message]:
         nonlocal count
         for item in items:
             count += 1
@@ -81,13 +82,12 @@ def load(path: str | os.PathLike, bad: Callable[[int, str], None] | None = None)
         if isinstance(item, list):
             found.append(Conversation(None, tuple(messages(item))))
         elif isinstance(item.get("messages"), list):
-            title = item.get("title")
-            found.append(Conversation(title if isinstance(title, str) else None, tuple(messages(item["messages"]))))
+            found.append(Conversation(_title(item.get("title")), tuple(messages(item["messages"]))))
         else:
             for name in sorted(filter(_SESSION.fullmatch, item), key=lambda name: int(name[8:])):
                 if isinstance(item[name], list):
-                    at = _time(item.get(f"{name}_date_time"))
-                    found.append(Conversation(name.replace("_", " "), tuple(messages(item[name], at))))
+                    told = tuple(messages(item[name], item.get(f"{name}_date_time")))
+                    found.append(Conversation(name.replace("_", " "), told))
     return [conversation for conversation in found if conversation.messages]
 
 
@@ -133,26 +133,35 @@ def _holds_sessions(item: dict) -> bool:
     return any(_SESSION.fullmatch(name) for name in item)
 
 
-def _message(item: object, default: datetime | None) -> Message | None:
-    """A message; None for one that nobody said. Raises ValueError for anything else."""
+def _title(title: object) -> str | None:
+    return clean(title).strip()[:LONGEST_TITLE] or None if isinstance(title, str) else None
+
+
+def _message(item: object, default: object) -> Message | None:
+    """A message, said at `default` unless it knows better; None for one that nobody said. Raises ValueError else."""
     if not isinstance(item, dict):
         raise ValueError("not a message")
-    role = item.get("role", item.get("speaker"))
-    if not isinstance(role, str) or not role.strip() or len(role) > 200:
+    role = _name(item.get("role", item.get("speaker")))
+    if not role:
         raise ValueError("no role")
     if role.lower() in _SILENT:
         return None
-    text = _content(item.get("content", item.get("text")))
-    if not text.strip():
+    text = clean(_content(item.get("content", item.get("text")))).strip()
+    if not text:
         return None  # a picture, or a reply that was stopped at once
-    if len(text) > LONGEST:
-        raise ValueError(f"longer than {LONGEST:,} characters")
-    name = item.get("name")
-    speaker = _ROLES.get(role.lower(), role.strip())
-    if speaker == USER and isinstance(name, str) and 0 < len(name.strip()) <= 200:
-        speaker = name.strip()
-    at = next((_time(item[key]) for key in _TIMES if item.get(key) is not None), default)
-    return Message(text, speaker, at)
+    if len(text) > LONGEST_MESSAGE:
+        raise ValueError(f"longer than {LONGEST_MESSAGE:,} characters")
+    speaker = _ROLES.get(role.lower(), role)
+    if speaker == USER:
+        speaker = _name(item.get("name")) or USER
+    at = next((item[key] for key in _TIMES if item.get(key) is not None), default)
+    return Message(text, speaker, _time(at))
+
+
+def _name(value: object) -> str:
+    """A role or a name as it can be kept; empty for what is none."""
+    name = clean(value).strip() if isinstance(value, str) else ""
+    return name if len(name) <= LONGEST["speaker"] else ""
 
 
 def _content(content: object) -> str:
@@ -173,15 +182,18 @@ def _time(value: object) -> datetime | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         seconds = value / 1000 if value > 1e11 else value
         try:
-            return datetime.fromtimestamp(seconds, UTC)
+            found = datetime.fromtimestamp(seconds, UTC)
         except OSError as error:
             raise ValueError("a time that cannot be") from error
-    if not isinstance(value, str) or len(value) > 100:
-        raise ValueError("a time that cannot be read")
-    try:
-        return datetime.fromisoformat(value).astimezone()
-    except ValueError:
-        found = dateparser.parse(value, languages=["en"])
+    elif isinstance(value, str) and len(value) <= 100:
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            found = dateparser.parse(value, languages=["en"])
+    else:
+        found = None
     if found is None:
         raise ValueError("a time that cannot be read")
-    return found.astimezone()
+    found = found.astimezone()
+    check_time(found)
+    return found

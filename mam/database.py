@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from weakref import WeakValueDictionary, finalize
 
 import platformdirs
 import sqlalchemy as sa
@@ -42,12 +43,45 @@ def data_folder(path: str | os.PathLike | None = None) -> Path:
 
 def file_name(user: str) -> str:
     """The file of a user: a plain lower-case name as it is, any other made harmless and told apart by a hash."""
-    if not user.strip() or len(user) > 200:
-        raise InputError("A user name has 1 to 200 characters.")
+    if not user.strip() or len(user) > 200 or re.search("[\ud800-\udfff]", user):
+        raise InputError("A user name has 1 to 200 characters, all of them whole.")
     if re.fullmatch(r"[a-z0-9][a-z0-9_]{0,39}", user):
         return f"memory-{user}.db"
-    mark = hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    mark = hashlib.sha256(user.encode("utf-8")).hexdigest()[:16]
     return f"memory-{re.sub('[^a-z0-9]+', '-', user.lower()).strip('-')[:40]}-{mark}.db"
+
+
+class RawFile:
+    """The bytes of a SQLite file as they lie on the disk; one for everything in this program that has the file open.
+
+    Nothing else may open it. On POSIX, closing any descriptor of a file drops all locks that the program holds on it,
+    SQLite's too: the next program that closes the memory takes itself for the last one and deletes the log, and with it
+    what was acknowledged (sqlite.org/howtocorrupt.html, 2.2). So the descriptor stays until nothing here uses the file.
+    """
+
+    _known: WeakValueDictionary[tuple[int, int], RawFile] = WeakValueDictionary()
+    _one_at_a_time = threading.Lock()
+
+    def __init__(self, descriptor: int):
+        self._descriptor = descriptor
+        finalize(self, os.close, descriptor).atexit = False
+
+    @classmethod
+    def of(cls, file: Path) -> RawFile:
+        """Before SQLite opens the file, which is made if there is none. Raises OSError."""
+        with cls._one_at_a_time:
+            found = file.stat() if file.exists() else None
+            raw = found and cls._known.get((found.st_dev, found.st_ino))
+            if not raw:
+                raw = cls(os.open(file, os.O_RDONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644))
+                made = os.fstat(raw._descriptor)
+                cls._known[made.st_dev, made.st_ino] = raw
+            return raw
+
+    def read(self) -> bytes:
+        with self._one_at_a_time, open(self._descriptor, "rb", closefd=False) as file:
+            file.seek(0)
+            return file.read()
 
 
 class Transaction:
@@ -74,7 +108,17 @@ class Transaction:
 
 def read_version(connection: sa.Connection) -> int:
     """The data version: grows with every write of any process."""
-    return int(connection.scalar(sa.select(meta.c.value).where(meta.c.name == "changes")))
+    return read_number(connection, "changes")
+
+
+def read_number(connection: sa.Connection, name: str) -> int:
+    """A setting that counts something; 0 where there is none. Raises StoreError for one that is no number."""
+    value = connection.scalar(sa.select(meta.c.value).where(meta.c.name == name)) or "0"
+    if not value.isdecimal():
+        raise StoreError(
+            f"The memory is damaged (its {name} are {value[:40]!r}); restore it from an export or a backup."
+        )
+    return int(value)
 
 
 class Database:
@@ -84,7 +128,7 @@ class Database:
         self.user = user
         self.shared = isinstance(where, str) and bool(re.match(r"postgres(ql)?(\+\w+)?://", where))
         name = file_name(user)  # also checks the name
-        self.folder = self.file = None
+        self.folder = self.file = self.raw = None
         self._local = threading.local()
         if self.shared:
             self._engine = self._server(str(where))
@@ -100,6 +144,10 @@ class Database:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"Cannot make the folder {self.folder} ({error.strerror}); choose another one.") from error
+        try:
+            self.raw = RawFile.of(self.file)
+        except OSError as error:
+            raise StoreError(f"{self.file} cannot be opened ({error.strerror}); check that it may be read.") from error
         url = sa.URL.create("sqlite", database=str(self.file))
         engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
         sa.event.listen(engine, "connect", _on_connect)
@@ -164,6 +212,8 @@ class Database:
                 yield connection
         except _FAILURES as error:
             raise self._explained(error) from error
+        except (UnicodeEncodeError, OverflowError) as error:  # half a character; a number that no column holds
+            raise InputError(f"This can be neither kept nor looked for ({error}); nothing was changed.") from error
 
     def _on_begin(self, connection: sa.Connection) -> None:
         purpose = connection.get_execution_options().get("mam_purpose")

@@ -10,7 +10,7 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pypdf.errors import DependencyError
 
 from mam.candidates import split
 from mam.errors import InputError, legible
+from mam.exchange import LONGEST, clean
 from mam.values import Candidate
 
 LARGEST = 50_000_000  # bytes
@@ -26,6 +27,7 @@ MOST_PAGES = 5_000
 PLAIN = (".txt", ".md")
 _WRAPPED = re.compile(r"(?<![.!?:\n])[ \t]*\n(?![\n\s•*-])")  # a line of a page that ends inside a sentence
 _HYPHEN = re.compile(r"(?<=[a-z])-\n(?=[a-z])")
+_PART = re.compile(rf"\S.{{0,{LONGEST['text'] - 1}}}(?!\S)|\S.{{0,{LONGEST['text'] - 1}}}", re.DOTALL)
 
 logging.getLogger("pypdf").setLevel(logging.ERROR)  # its warnings about odd files are of no use to a reader
 
@@ -41,15 +43,31 @@ def pieces(path: str | os.PathLike, told: datetime) -> Iterator[Piece]:
     path = Path(path)
     if path.suffix.lower() == ".pdf":
         for number, text in enumerate(_pages(path), 1):
-            for candidate in split(text, speaker=path.name, now=told):
+            for candidate in _candidates(text, path, told):
                 yield Piece(candidate, f"page {number}")
     elif path.suffix.lower() in PLAIN:
         text = _text(path)
         ends = [match.start() for match in re.finditer("\n", text)]
-        for candidate in split(text, speaker=path.name, now=told):
+        for candidate in _candidates(text, path, told):
             yield Piece(candidate, f"line {bisect_right(ends, candidate.span[0] - 1) + 1}")
     else:
         raise InputError(f"{path} is no text; documents end in {', '.join(PLAIN)} or .pdf.")
+
+
+def name_of(path: str | os.PathLike) -> str:
+    """What a document is called in a memory: the name of its file, as far as that can be written."""
+    return clean(Path(path).name).strip()[: LONGEST["speaker"]] or "document"
+
+
+def _candidates(text: str, path: Path, told: datetime) -> Iterator[Candidate]:
+    """Sentences; one too long for a memory comes in parts, as a table or a text without full stops does."""
+    for candidate in split(text, speaker=name_of(path), now=told):
+        if len(candidate.text) <= LONGEST["text"]:
+            yield candidate
+            continue
+        for match in _PART.finditer(candidate.said):
+            part, start = match.group().rstrip(), candidate.span[0] + match.start()
+            yield replace(candidate, text=part, said=part, span=(start, start + len(part)))
 
 
 def _pages(path: Path) -> Iterator[str]:
@@ -74,14 +92,13 @@ def _pages(path: Path) -> Iterator[str]:
 
 
 def _unwrapped(page: str) -> str:
-    page = page.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
-    return _WRAPPED.sub(" ", _HYPHEN.sub("", page))
+    return _WRAPPED.sub(" ", _HYPHEN.sub("", clean(page)))
 
 
 def _text(path: Path) -> str:
     _check_size(path)
     with legible(path):
-        return path.read_text(encoding="utf-8-sig")
+        return clean(path.read_text(encoding="utf-8-sig"), " ")  # a blank for each, so that places stay right
 
 
 def _check_size(path: Path) -> None:

@@ -10,11 +10,13 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import sqlalchemy as sa
 
 from mam import rows
 from mam.database import Database, Transaction
+from mam.dates import resolve
 from mam.errors import InputError
 from mam.schema import keys, layouts, places, removed, sessions, slots, turns, versions
 from mam.values import Slot, Turn
@@ -41,6 +43,7 @@ class Erased:
     texts: set[str] = field(default_factory=set)
     living: set[str] = field(default_factory=set)  # those that are part of longer words elsewhere: "Rex" in "Rexona"
     vectors: list[bytes] = field(default_factory=list)
+    edited: bool = False  # then there were other keys, of texts that these slots had before
 
 
 def erase_slots(tx: Transaction, database: Database, ids: Collection[str]) -> Erased:
@@ -59,8 +62,10 @@ def erase_slots(tx: Transaction, database: Database, ids: Collection[str]) -> Er
     return erased
 
 
-def _coordinates(tx: Transaction, id: str) -> list[bytes]:
-    found = tx.execute(sa.select(places.c.coordinates, places.c.before).where(places.c.slot == id))
+def _vectors(tx: Transaction, id: str) -> list[bytes]:
+    """Keys of a slot, and its coordinates on maps."""
+    found = [*tx.execute(sa.select(keys.c.key).where(keys.c.slot == id))]
+    found += tx.execute(sa.select(places.c.coordinates, places.c.before).where(places.c.slot == id))
     return [bytes(value) for row in found for value in row if value is not None]
 
 
@@ -100,7 +105,7 @@ def without_purged(turn: Turn, seen: Iterable[Slot], purged: Collection[str]) ->
     """
     texts = {text for slot in seen if slot.id in purged for text in (slot.text, slot.said)}
     clean = eraser(texts | {" ".join(text.split()) for text in texts})
-    trace = json.loads(rows.map_texts(rows.trace_text(turn), clean))
+    trace = json.loads(erase_json(rows.trace_text(turn), clean))
     trace["given"] = PURGED
     for candidate in trace["rejected"]:
         candidate["context"] = PURGED if candidate["context"] else ""
@@ -114,14 +119,15 @@ def _collect(tx: Transaction, ids: list[str], erased: Erased, homes: dict[str, s
         slot = tx.execute(sa.select(slots).where(slots.c.id == id)).first()
         if slot is None:
             raise InputError(f"There is no memory {id!r}.")
-        fresh |= {slot.text, *tx.scalars(sa.select(versions.c.text).where(versions.c.slot == id))}
+        been = {slot.text, *tx.scalars(sa.select(versions.c.text).where(versions.c.slot == id))}
+        erased.edited |= len(been) > 1
+        fresh |= been
         if len(slot.said.split()) > SHORT:
             fresh.add(slot.said)
         fresh |= {" ".join(text.split()) for text in fresh}  # as the trace shows what the base was given
         if slot.turn:
             homes.setdefault(slot.turn, set()).add(slot.said)
-        erased.vectors += map(bytes, tx.scalars(sa.select(keys.c.key).where(keys.c.slot == id)))
-        erased.vectors += _coordinates(tx, id)
+        erased.vectors += _vectors(tx, id)
     erased.slots += ids
     erased.texts |= fresh
     return fresh
@@ -153,11 +159,16 @@ def _cut_from_slots(tx: Transaction, database: Database, texts: set[str], erased
         if not re.search(r"\w", text):
             emptied.append(row.id)
         elif (text, said) != (row.text, row.said):
-            erased.vectors += _coordinates(tx, row.id)
+            erased.vectors += _vectors(tx, row.id)
             for derived in (keys, places):
                 tx.execute(derived.delete().where(derived.c.slot == row.id))
-            values = {"text": text, "said": said, "changed": tx.next_version()}
-            tx.execute(slots.update().where(slots.c.seq == row.seq).values(values))
+            # a new version: whoever still sees the old text and saves it again gets a conflict
+            values = {"text": text, "version": row.version + 1, "when": _day(text, row.when, row.told)}
+            tx.execute(
+                slots.update().where(slots.c.seq == row.seq).values(said=said, changed=tx.next_version(), **values)
+            )
+            last = sa.select(sa.func.max(versions.c.seq)).where(versions.c.slot == row.id).scalar_subquery()
+            tx.execute(versions.update().where(versions.c.seq == last).values(values))
     return emptied
 
 
@@ -175,9 +186,10 @@ def _erase_turns(tx: Transaction, database: Database, erased: Erased, homes: dic
         clean = eraser(erased.texts | homes[row.id]) if row.id in homes else erase
         after = {"text": clean(row.text), "reply": clean(row.reply)}
         _note_living(erased, *after.values())
-        trace = rows.map_texts(row.trace, lambda text, clean=clean: trimmed(clean(text)))
-        _note_living(erased, trace, written=_in_json)
-        after["trace"] = trace if json.loads(trace) != json.loads(row.trace) else row.trace
+        after["trace"] = erase_json(row.trace, lambda text, clean=clean: trimmed(clean(text)))
+        _note_living(erased, after["trace"], written=_in_json)
+        if after["trace"] == erase_json(row.trace, str):  # only written in another way
+            after["trace"] = row.trace
         if any(after[name] != getattr(row, name) for name in after):
             tx.execute(turns.update().where(turns.c.seq == row.seq).values(after))
             erased.turns += 1
@@ -190,10 +202,12 @@ def _erase_column(tx: Transaction, database: Database, column: sa.Column, erased
         clean = erase(text).strip() or PURGED
         _note_living(erased, clean)
         if clean != text:
-            tx.execute(table.update().where(table.c.seq == row.seq).values({column: clean}))
+            values = {column.name: clean}
             if table is versions:  # where a slot was on the maps says something of the text that it had there
-                erased.vectors += _coordinates(tx, row.slot)
+                values["when"], erased.edited = _day(clean, row.when, row.at), True
+                erased.vectors += _vectors(tx, row.slot)
                 tx.execute(places.delete().where(places.c.slot == row.slot))
+            tx.execute(table.update().where(table.c.seq == row.seq).values(values))
 
 
 def _note_living(erased: Erased, *values: str, written: Callable[[str], str] = str) -> None:
@@ -231,6 +245,36 @@ def eraser(texts: Iterable[str], mark: str = PURGED) -> Callable[[str], str]:
         return value
 
     return erase
+
+
+def erase_json(text: str, erase: Callable[[str], str]) -> str:
+    """The same JSON with every text in it erased; what is damaged is erased as a whole and is no JSON afterwards.
+
+    With the text of a memory goes the day that it speaks of, and, if nothing is left of it, its tags.
+    """
+
+    def walk(item):
+        if isinstance(item, str):
+            return erase(item)
+        if isinstance(item, list):
+            return [walk(each) for each in item]
+        if isinstance(item, dict):
+            after = {name: walk(each) for name, each in item.items()}
+            if after.get("text") != item.get("text"):
+                gone = {"when": None} | ({"tags": []} if after["text"] == PURGED else {})
+                after |= {name: nothing for name, nothing in gone.items() if name in after}
+            return after
+        return item
+
+    try:
+        return json.dumps(walk(json.loads(text)), ensure_ascii=False)
+    except ValueError:
+        return erase(text)
+
+
+def _day(text: str, when: str | None, told: str) -> str | None:
+    """The day that a text speaks of after something was cut out of it."""
+    return when and resolve(text, datetime.fromisoformat(told).astimezone())[1]
 
 
 def _trimmer(texts: Iterable[str]) -> Callable[[str], str]:

@@ -11,6 +11,24 @@ has a "kind":
 
 An ordinary export holds slots without the trash and without the conversations they come from; a complete one holds
 everything, in this order: sessions, turns, slots, versions. Version 1 had slots only, and `{"mam": "slots"}` on top.
+
+Version 2, field by field ("?": may be left out or null; what each means stands in `values`). Texts have no control
+characters; ids are 8 to 64 letters, digits, "-" or "_"; times are ISO 8601 with a zone, from the year 1000 to 9000.
+
+    slot       id, text, said, speaker: texts; told: time; when?: ISO date; state: "active", "superseded", "archived" or
+               "deleted"; version: from 1; session?, turn?, superseded_by?: ids; span?: [start, end]; score?: number;
+               tags?: texts; pinned?: true or false; document?, position?: texts; reads?: from 0; last_read?: time
+    version    slot: id of one above it; version, text, state, when?, superseded_by?, tags?, pinned? as in a slot;
+               by: text; at: time
+    session    id; title: text; created: time; archived: true or false
+    turn       id; session: id of one above it; text; reply; at: time; trace: an object
+    trace      writes, rejected, reads: lists of the three kinds below; null_weight?, asked?: numbers; abstained?,
+               stopped?: true or false; given?: text; tokens?: from 0; timing?: {stage: seconds}; archived?: a list;
+               thresholds?: {name: number}
+    of writes      slot; score: number; relation: text; superseded?: id; relation_score?: number
+    of rejected    text, said: texts; span; speaker?, context?, why?: texts; when?: ISO date; score?: number
+    of reads       slot; weight: number; parts?: {name: number}; given?: true or false
+    of archived    slot; score: number; parts?: {name: number}
 """
 
 from __future__ import annotations
@@ -19,18 +37,25 @@ import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
+from types import UnionType
+from typing import Union, get_args, get_origin, get_type_hints
 
 from mam import rows
 from mam.errors import InputError, legible
-from mam.values import DELETED, STATES, Session, Slot, Turn, Version
+from mam.values import DELETED, LONGEST_TAG, MOST_TAGS, STATES, Session, Slot, Turn, Version
 
 VERSION = 2
+PART = ".part"  # ends the name of a file that is still being written
 LONGEST_LINE = 20_000_000  # characters
 LONGEST = {"text": 2_000, "said": 100_000, "reply": 1_000_000, "speaker": 200, "document": 1_000, "position": 200}
 LONGEST_OTHER = 2_000  # characters of any other text
+LONGEST_MESSAGE = 100_000  # characters of the text of a turn
+LARGEST_NUMBER = 1 << 31  # whole numbers from here on fit into no column of a server
+EARLIEST, LATEST = datetime(1000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)  # there is room for every zone
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
 
 Bad = Callable[[int, str], None]  # is told the number of a line that is left out, and why
@@ -75,6 +100,7 @@ def load(path: str | os.PathLike, bad: Bad | None = None) -> Exported:
             continue
         try:
             kind, value = _value(line)
+            _check(value, type(value), kind)
             _check_place(kind, value, seen)
             getattr(found, f"{kind}s").append(value)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -99,6 +125,12 @@ def _check_place(kind: str, value: Slot | Session | Turn | Version, seen: set[tu
     seen.add((kind, value.id))
 
 
+def clean(text: str, instead: str = "") -> str:
+    """A text without the characters that no memory holds: what is kept can be exported and imported."""
+    text = text.replace("\r\n", "\n").encode("utf-8", "replace").decode("utf-8")
+    return _CONTROL.sub(instead, text)
+
+
 def is_export(path: str | os.PathLike) -> bool:
     """Whether the file starts with the header of an exported memory. Raises InputError when it cannot be read."""
     return "mam" in _header(next((line for _, line in _numbered(Path(path))), ""))
@@ -114,18 +146,20 @@ def owner(file: Path) -> str | None:
     return user if isinstance(user, str) else None
 
 
-def scrub(folder: Path, user: str, ids: Collection[str], erase: Callable[[str], str]) -> None:
-    """Take slots and texts out of the exports of a user that lie under a folder."""
+def scrub(files: Iterable[Path], user: str, ids: Collection[str], erase: Callable[[str], str]) -> None:
+    """Take slots and texts out of those of the files that are exports of a user; erase: of a line of JSON."""
     gone = set(ids)
-    for file in sorted(folder.rglob("*.jsonl")):
+    for file in files:
         if owner(file) != user:
             continue
         try:
-            lines = file.read_text(encoding="utf-8").split("\n")[1:]
-            items = [json.loads(rows.map_texts(line, erase)) for line in lines if line.strip()]
+            if file.name.endswith(PART):  # of an export that was killed
+                file.unlink()
+                continue
+            items = map(json.loads, filter(str.strip, file.read_text(encoding="utf-8").split("\n")[1:]))
             kept = [item for item in items if gone.isdisjoint(map(item.get, ("id", "slot", "session")))]
-            _write(file, user, kept)
-        except (ValueError, AttributeError, OSError, InputError):
+            _write(file, user, [json.loads(erase(json.dumps(item))) for item in kept])
+        except (ValueError, AttributeError, TypeError, RecursionError, OSError, InputError):
             continue  # changed by hand, or not to be written: left as it is, and named if it holds a text
 
 
@@ -160,7 +194,7 @@ def _written(user: str, lines: Iterable[dict]) -> Iterator[str]:
 
 
 def _write(path: Path, user: str, lines: Iterable[dict]) -> None:
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}{PART}")
     try:
         with part.open("w", encoding="utf-8") as file:
             file.writelines(_written(user, lines))
@@ -211,38 +245,72 @@ def _value(line: str) -> tuple[str, Slot | Session | Turn | Version]:
     make = {"slot": _slot, "session": _session, "turn": _turn, "version": _version}.get(kind)
     if make is None:
         raise ValueError(f"an unknown kind {str(kind)[:40]!r}")
-    _check_texts(row)
+    _check_texts(row, LONGEST | {"text": LONGEST_MESSAGE} if kind == "turn" else LONGEST)
     return kind, make(row)
 
 
-def _check_texts(row: dict) -> None:
+def _check_texts(row: dict, longest: dict[str, int]) -> None:
     for name, value in row.items():
         if isinstance(value, str):
-            if len(value) > LONGEST.get(name, LONGEST_OTHER):
-                raise ValueError(f"{name} is longer than {LONGEST.get(name, LONGEST_OTHER):,} characters")
+            if len(value) > longest.get(name, LONGEST_OTHER):
+                raise ValueError(f"{name} is longer than {longest.get(name, LONGEST_OTHER):,} characters")
             if name != "reply" and _CONTROL.search(value):  # a base may say anything
                 raise ValueError(f"a control character in {name}")
 
 
+def _check(value: object, kind: object, name: str) -> None:
+    """Whether a value, and whatever is in it, is of the kind that its dataclass says. Raises ValueError if not."""
+    of, parts = get_origin(kind), get_args(kind)
+    if of in (Union, UnionType):
+        if value is not None:  # the only unions are those with None
+            _check(value, parts[0], name)
+    elif of is tuple and isinstance(value, tuple):
+        kinds = parts[:1] * len(value) if parts[-1] is ... else parts
+        if len(value) != len(kinds):
+            raise ValueError(f"{name} that is not {len(kinds)} values")
+        for part, its in zip(value, kinds, strict=True):
+            _check(part, its, name)
+    elif of is dict and isinstance(value, dict):
+        for key, part in value.items():
+            _check(key, str, name)
+            _check(part, parts[1], name)
+    elif is_dataclass(kind) and isinstance(value, kind):
+        for each, its in _kinds(kind).items():
+            _check(getattr(value, each), its, each)
+    elif kind is float and type(value) in (int, float):
+        if not -1e300 < value < 1e300:
+            raise ValueError(f"{name} is an impossible number")
+    elif of or type(value) is not kind:
+        raise ValueError(f"{name} is not of the right kind")
+    elif kind is str:
+        value.encode("utf-8")  # half a character cannot be kept
+    elif kind is int and abs(value) >= LARGEST_NUMBER:
+        raise ValueError(f"{name} is an impossible number")
+    elif kind is datetime:
+        check_time(value)
+
+
+@lru_cache
+def _kinds(of: type) -> dict[str, object]:
+    hints = get_type_hints(of)
+    return {field.name: hints[field.name] for field in fields(of)}
+
+
 def _slot(row: dict) -> Slot:
     span, score, reads = row.get("span"), row.get("score"), row.get("reads", 0)
-    if span is not None and not (isinstance(span, list) and len(span) == 2 and all(type(n) is int for n in span)):
-        raise ValueError("a span that is not two numbers")
-    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
-        raise ValueError("a score that is not a number")
-    if type(reads) is not int or not 0 <= reads < 1 << 53:
+    if type(reads) is int and reads < 0:
         raise ValueError("reads that are not counted")
     return Slot(
         id=_id(row["id"]),
         said=_text(row, "said"),
         speaker=_text(row, "speaker"),
         told=_time(row["told"]),
-        session=_maybe(row, "session"),
-        turn=_maybe(row, "turn"),
-        span=span and tuple(span),
+        session=row.get("session"),
+        turn=row.get("turn"),
+        span=None if span is None else tuple(span),
         score=score,
-        document=_maybe(row, "document"),
-        position=_maybe(row, "position"),
+        document=row.get("document"),
+        position=row.get("position"),
         reads=reads,
         last_read=None if row.get("last_read") is None else _time(row["last_read"]),
         **_stated(row),
@@ -260,34 +328,29 @@ def _stated(row: dict) -> dict:
         raise ValueError("an unknown state")
     if type(version) is not int or not 1 <= version < 1 << 31:
         raise ValueError("an impossible version")
-    if not (isinstance(tags, list) and all(isinstance(tag, str) and 1 <= len(tag) <= 64 for tag in tags)):
+    if not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
         raise ValueError("tags that are not a list of texts")
-    if not isinstance(pinned, bool):
-        raise ValueError("pinned is neither true nor false")
+    if len(tags) > MOST_TAGS or not all(1 <= len(tag) <= LONGEST_TAG and tag.isprintable() for tag in tags):
+        raise ValueError("tags that cannot be")
     return {
         "text": _text(row, "text"),
         "state": row["state"],
         "version": version,
-        "when": _maybe(row, "when"),
-        "superseded_by": _maybe(row, "superseded_by"),
+        "when": row.get("when"),
+        "superseded_by": row.get("superseded_by"),
         "tags": tuple(tags),
         "pinned": pinned,
     }
 
 
 def _session(row: dict) -> Session:
-    if not isinstance(row.get("title"), str) or not isinstance(row["archived"], bool):
+    if not isinstance(row.get("title"), str):
         raise ValueError("a session without a title")
     return Session(_id(row["id"]), row["title"], _time(row["created"]), archived=row["archived"])
 
 
 def _turn(row: dict) -> Turn:
-    for name in ("session", "text", "reply"):
-        if not isinstance(row[name], str):
-            raise ValueError(f"{name} is not a text")
-    turn = rows.turn_from(_id(row["id"]), row["session"], row["text"], row["reply"], _time(row["at"]), row["trace"])
-    rows.trace_text(turn).encode("utf-8")
-    return turn
+    return rows.turn_from(_id(row["id"]), row["session"], row["text"], row["reply"], _time(row["at"]), row["trace"])
 
 
 def _id(value: object) -> str:
@@ -302,20 +365,20 @@ def _text(row: dict, name: str) -> str:
     return row[name]
 
 
-def _maybe(row: dict, name: str) -> str | None:
-    value = row.get(name)
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"{name} is not a text")
-    return value
-
-
 def _time(value: object) -> datetime:
     if not isinstance(value, str):
         raise ValueError("a time that is not a text")
     moment = datetime.fromisoformat(value)
+    check_time(moment)
+    return moment.astimezone(UTC)
+
+
+def check_time(moment: datetime) -> None:
+    """Raises ValueError for a time that some programs, or some time zones, cannot show."""
     if moment.tzinfo is None:
         raise ValueError("a time without a time zone")
-    return moment
+    if not EARLIEST <= moment <= LATEST:
+        raise ValueError("a time that cannot be")
 
 
 def _no_number(text: str) -> None:

@@ -12,9 +12,9 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from mam import rows
-from mam.database import Transaction, read_version
+from mam.database import Transaction, read_number, read_version
 from mam.errors import InputError
-from mam.schema import keys, meta, slots, versions
+from mam.schema import keys, slots, versions
 from mam.values import DELETED, Slot, Version
 
 _STATED = ("version", "text", "state", "when", "superseded_by", "tags", "pinned")  # what a version says of its slot
@@ -55,7 +55,7 @@ def as_of(
 
 def _history(connection: sa.Connection) -> int:
     """The data version from which on every change is known."""
-    return int(connection.scalar(sa.select(meta.c.value).where(meta.c.name == "history")))
+    return read_number(connection, "history")
 
 
 def put(tx: Transaction, slot: Slot, by: str, undoes: int | None = None) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,12 +40,12 @@ def import_(space: Space, path: str | os.PathLike, bad: Bad | None, progress: Pr
 
 def ingest(space: Space, path: str | os.PathLike, progress: Progress) -> list[Slot]:
     """See `Space.ingest`."""
-    told, name = datetime.now().astimezone(), Path(path).name
+    told, name = datetime.now().astimezone(), documents.name_of(path)
     known = {slot.said for slot in space.store.slots(None, document=name)}
     found = []
     for piece in documents.pieces(path, told):
         text, said, when = piece.candidate.text, piece.candidate.said, piece.candidate.when
-        if len(text) <= exchange.LONGEST["text"] and said not in known:
+        if said not in known:
             place = {"span": piece.candidate.span, "document": name, "position": piece.position}
             found.append(Slot(new_id(), text, said, name, told.astimezone(UTC), when, **place))
     keys = _keys(space, found, "ingesting", progress)
@@ -59,11 +58,9 @@ def ingest(space: Space, path: str | os.PathLike, progress: Progress) -> list[Sl
 
 
 def _hear(space: Space, found: list[conversations.Conversation], progress: Progress) -> list[Slot]:
-    from mam.space import cleaned
-
     total, done, written = sum(len(conversation.messages) for conversation in found), 0, []
     for conversation in found:
-        chat = Chat(space, space.store.new_session(conversation.title and cleaned(conversation.title)[:200]))
+        chat = Chat(space, space.store.new_session(conversation.title))
         for message in conversation.messages:
             writes, _ = chat.observe(message.text, speaker=message.speaker, at=message.at)
             written += [write.slot for write in writes if write.relation != "duplicate"]

@@ -119,7 +119,7 @@ class Integrator(nn.Module):
 
     def tokens(self, slot: Slot) -> int:
         """Columns of a slot's block."""
-        return self.block(render(slot)).shape[3]
+        return len(self._ids(render(slot)))
 
     def forget(self, text: str) -> None:
         """Drop the cached block of a slot that was edited, deleted or purged (any of its rendered forms)."""

@@ -60,6 +60,12 @@ class Settings:
     relation_threshold: float = 0.5
     reading: Thresholds = field(default_factory=Thresholds)
 
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """What decides in a turn, 0..1; a turn keeps them in its trace."""
+        names = {"read": self.reading.read, "asked": self.reading.asked, "given": self.reading.given}
+        return {"gate": self.gate_threshold, "relation": self.relation_threshold, **names}
+
 
 class MemoryModel(nn.Module):
     """Encoder, write gate, relation head and reader, ready to use; `attach` adds the integrator of a base."""

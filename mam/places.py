@@ -14,7 +14,7 @@ from datetime import datetime
 import numpy as np
 import sqlalchemy as sa
 
-from mam import rows
+from mam import rows, schema
 from mam.database import Transaction
 from mam.schema import layouts, places, slots
 from mam.values import Slot
@@ -38,18 +38,24 @@ class Place:
     version: int  # of the slot when it was put there
     anchor: bool  # part of the fit; others were placed among the anchors
     coordinates: np.ndarray  # (dimensions,) float64
-    before: np.ndarray | None = None  # where it was until its text was edited
+    before: np.ndarray | None = None  # (n, dimensions): where it was since the fit, before each edit
 
 
 def read(connection: sa.Connection, fingerprint: str, dimensions: int) -> tuple[Fit | None, dict[str, Place]]:
-    """How the map was made (None: not yet) and the place of every slot on it."""
+    """How the map was made (None: not yet, or it is damaged) and the place of every slot on it."""
     row = connection.execute(sa.select(layouts).where(*_of(layouts, fingerprint, dimensions))).first()
     if row is None:
         return None, {}
-    fit = Fit(row.method, json.loads(row.parameters), datetime.fromisoformat(row.fitted))
     columns = (places.c.slot, places.c.version, places.c.anchor, places.c.coordinates, places.c.before)
     found = connection.execute(sa.select(*columns).where(*_of(places, fingerprint, dimensions))).all()
-    return fit, {id: Place(version, anchor, _array(at), _array(then)) for id, version, anchor, at, then in found}
+    try:
+        fit = Fit(row.method, json.loads(row.parameters), datetime.fromisoformat(row.fitted))
+        return fit, {
+            id: Place(version, anchor, _array(at, dimensions)[0], _array(then, dimensions))
+            for id, version, anchor, at, then in found
+        }
+    except (ValueError, TypeError):
+        return None, {}
 
 
 def latest(connection: sa.Connection, dimensions: int) -> dict[str, Place]:
@@ -85,8 +91,13 @@ def put(tx: Transaction, fingerprint: str, dimensions: int, of: Sequence[Slot], 
 def replace(
     tx: Transaction, fingerprint: str, dimensions: int, fit: Fit, of: Sequence[Slot], coordinates: Iterable[np.ndarray]
 ) -> None:
-    """Keep a new map in place of the old one; all its points are anchors. Every page notices: a new data version."""
+    """Keep a new map in place of the old one; all its points are anchors. Every page notices: a new data version.
+
+    Of the old one nothing is left in the file: where a slot was then, nobody knows any more when that slot is purged.
+    """
     tx.execute(places.delete().where(*_of(places, fingerprint, dimensions)))
+    if tx.connection.dialect.name == "sqlite":
+        schema.write_places_anew(tx.connection)
     tx.execute(layouts.delete().where(*_of(layouts, fingerprint, dimensions)))
     row = {"fingerprint": fingerprint, "dimensions": dimensions, "method": fit.method, "fitted": rows.to_text(fit.at)}
     tx.execute(layouts.insert().values(row | {"parameters": json.dumps(dict(fit.parameters))}))
@@ -103,5 +114,5 @@ def _bytes(coordinates: np.ndarray | None) -> bytes | None:
     return None if coordinates is None else np.asarray(coordinates, dtype="<f8").tobytes()
 
 
-def _array(value: bytes | None) -> np.ndarray | None:
-    return None if value is None else np.frombuffer(value, dtype="<f8")
+def _array(value: bytes | None, dimensions: int) -> np.ndarray | None:
+    return None if value is None else np.frombuffer(value, dtype="<f8").reshape(-1, dimensions)

@@ -12,91 +12,109 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from mam import exchange, schema
-from mam.database import Database
-from mam.erasure import BOUND, Erased, eraser
+from mam.database import Database, Transaction
+from mam.erasure import BOUND, Erased, erase_json, eraser
 from mam.errors import StoreError
 from mam.values import Searched
 
 ENCODINGS = ("utf-8", "utf-16", "utf-32", "JSON", "HTML", "latin-1")
+MARK = "-purging-"  # and something that no other purge has: ends the name of a mark beside the file
 SHORTEST = 6  # bytes; shorter texts stand in any file by chance
 PIECE, STRIDE = 8, 4  # bytes: any 11 bytes of a text hold one of its pieces
-HEADS = {0x02: 12, 0x05: 12, 0x0A: 8, 0x0D: 8}  # bytes before the cell pointers, by the first byte of a tree's page
+INNER = 0x05
+HEADS = {0x02: 12, INNER: 12, 0x0A: 8, 0x0D: 8}  # bytes before the cell pointers, by the first byte of a tree's page
 
 
-@contextmanager
-def clearing(database: Database) -> Iterator[Callable[[Erased], tuple[list[Searched], tuple[str, ...]]]]:
-    """Around a purge; the yielded function overwrites and searches once its transaction is committed.
+def purge(database: Database, erase: Callable[[Transaction], Erased]) -> tuple[Erased, list[Searched], tuple[str, ...]]:
+    """Erase in one transaction, then overwrite and search; returns what was erased, searched, and in which encodings.
 
-    If this program dies between the two, a mark beside the file makes the next one that opens it finish the work.
+    If this program dies between the two, a mark beside the file makes the next one that opens it finish the work. The
+    mark is made while nobody else can write: who sees it and then rewrites the file does so after the purge.
     """
     if database.shared:
-        yield lambda erased: (_clear_server(database, erased), ("text",))
-        return
-    mark = _mark(database)
-    existed = mark.exists()
-    committed = False
-
-    def clear(erased: Erased) -> tuple[list[Searched], tuple[str, ...]]:
-        nonlocal committed
-        committed = True
-        searched = _clear_files(database, erased)
-        mark.unlink(missing_ok=True)
-        return searched, ENCODINGS
-
+        with database.atomic() as tx:
+            erased = erase(tx)
+        return erased, _clear_server(database, erased), ("text",)
+    mark, committed = database.file.with_name(f"{database.file.name}{MARK}{secrets.token_hex(4)}"), False
     try:
-        mark.touch()
-        yield clear
-    except OSError as error:
+        with database.atomic() as tx:
+            _make(mark)
+            erased = erase(tx)
+        committed = True
+        searched = _clear_files(database, erased, mark)
+    except Exception as error:
+        if not committed:
+            mark.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         what = "what was purged is overwritten when this memory is next opened" if committed else "nothing was purged"
         raise StoreError(f"The files of {database.place} cannot be used ({error.strerror}); {what}.") from error
-    finally:
-        if not (committed or existed):  # nothing was purged
-            mark.unlink(missing_ok=True)
+    return erased, searched, ENCODINGS
 
 
 def finish(database: Database) -> None:
     """Overwrite what a purge that was killed, or in whose way another program was, left in the file."""
-    if database.shared or not _mark(database).exists():
+    if database.shared or not (marks := _marks(database)):
         return
     try:
         database.maintain("VACUUM")
         if database.truncate_log():
-            _mark(database).unlink(missing_ok=True)
+            _remove(marks)
     except StoreError:
         return  # the other program is still there: tried again when it is next opened, or with the next purge
 
 
-def _mark(database: Database) -> Path:
-    return database.file.with_name(f"{database.file.name}-purging")
+def _make(mark: Path) -> None:
+    """A file that is there after a power cut, too, where the system can see to that."""
+    mark.touch()
+    with suppress(OSError, AttributeError):
+        folder = os.open(mark.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
-def _clear_files(database: Database, erased: Erased) -> list[Searched]:
-    """Overwrite what the files of this user still hold; returns what was searched.
+def _marks(database: Database) -> list[Path]:
+    return [file for file in database.folder.iterdir() if file.name.startswith(f"{database.file.name}{MARK}")]
+
+
+def _remove(marks: list[Path]) -> None:
+    for mark in marks:
+        mark.unlink(missing_ok=True)
+
+
+def _clear_files(database: Database, erased: Erased, mark: Path) -> list[Searched]:
+    """Overwrite what the files of this user still hold, then remove the mark; returns what was searched.
 
     Files of other users are left alone and not looked into. Raises StoreError when a copy is left, because another
     program holds it, or because it is in a file that this program did not write.
     """
-    exchange.scrub(database.folder, database.user, [*erased.slots, *erased.sessions], eraser(erased.texts))
+    others = [file for file in own_files(database) if not file.name.startswith(database.file.name)]
+    erase = eraser(erased.texts)
+    exchange.scrub(others, database.user, [*erased.slots, *erased.sessions], lambda line: erase_json(line, erase))
     sure = [text for text in erased.texts - erased.living if len(text.encode("utf-8", "surrogatepass")) >= SHORTEST]
     wanted = sorted(set().union(*map(patterns, sure)) | _vectors(database, erased))
-    truncated = database.truncate_log()
+    marks, truncated = _marks(database), database.truncate_log()
     # some texts cannot be looked for, as they are short or part of others; and some purges are too large to look first
     thorough = len(sure) < len(erased.texts) or len(erased.slots) > 100 or bool(erased.sessions)
-    thorough = thorough or bool(erased.places)  # every fit moves them, and where they were before is not known any more
+    thorough = thorough or len(marks) > 1  # an earlier purge could not be finished
     if not thorough:
-        searched, found = search(own_files(database), database.folder, wanted)
-        thorough = database.file.name in found or has_remnants(database.file, wanted)
+        searched, found = search(database, wanted)
+        thorough = database.file.name in found or _has_remnants(database, erased, wanted)
     if thorough:
         _rewrite(database)
         truncated = database.truncate_log()
-        searched, found = search(own_files(database), database.folder, wanted)
+        searched, found = search(database, wanted)
     ours = [name for name in found if name.startswith(database.file.name)]
     if found and not ours:
         raise StoreError(f"The memory is purged, but {found[0]} holds a copy; delete that file.")
@@ -105,6 +123,7 @@ def _clear_files(database: Database, erased: Erased) -> list[Searched]:
             f"The memory is purged, but {(ours or [database.file.name])[0]} may hold a copy while another program is "
             "reading it; close that program: the copy goes when this memory is next opened."
         )
+    _remove(marks if thorough else [mark])
     return searched
 
 
@@ -131,9 +150,14 @@ def _rewrite(database: Database) -> None:
 
 
 def own_files(database: Database) -> list[Path]:
-    """Every file under the data folder but those of other users, and but the mark of the purge itself."""
-    found = sorted(database.folder.rglob("*"))
-    return [file for file in found if file.is_file() and file != _mark(database) and _is_own(file, database)]
+    """Every file under the data folder but those of other users, and but those beside the database that hold no text.
+
+    These are the marks of purges and the index of the log, which must not be opened here (see `RawFile`). A
+    link is left out, too: it may lead to either, and what it leads to is searched if it lies in the folder.
+    """
+    textless = tuple(f"{database.file.name}{end}" for end in (MARK, "-shm"))
+    found = (file for file in sorted(database.folder.rglob("*")) if not file.name.startswith(textless))
+    return [file for file in found if file.is_file() and not file.is_symlink() and _is_own(file, database)]
 
 
 def _is_own(file: Path, database: Database) -> bool:
@@ -181,15 +205,15 @@ def pieces(patterns: Iterable[bytes]) -> set[bytes]:
     }
 
 
-def search(files: Iterable[Path], folder: Path, wanted: Sequence[bytes]) -> tuple[list[Searched], list[str]]:
-    """(the files with their hashes, the names of those that hold one of the wanted byte strings)."""
+def search(database: Database, wanted: Sequence[bytes]) -> tuple[list[Searched], list[str]]:
+    """(the user's files with their hashes, the names of those that hold one of the wanted byte strings)."""
     searched, found = [], []
-    for file in files:
+    for file in own_files(database):
         try:
-            content = file.read_bytes()
+            content = database.raw.read() if file == database.file else file.read_bytes()
         except FileNotFoundError:  # gone since it was listed, as a log is when its database is closed
             continue
-        name = file.relative_to(folder).as_posix()
+        name = file.relative_to(database.folder).as_posix()
         if _holds(content, wanted):
             found.append(name)
         searched.append(Searched(name, len(content), hashlib.sha256(content).hexdigest()))
@@ -203,21 +227,58 @@ def _holds(content: bytes, wanted: Sequence[bytes]) -> bool:
     return any(each in content for each in wanted)
 
 
-def has_remnants(database: Path, wanted: Sequence[bytes]) -> bool:
-    """Whether an unused part of a SQLite file holds pieces of the wanted byte strings."""
-    unused = b"\0".join(_unused(database.read_bytes()))
-    return any(piece in unused for piece in pieces(wanted))
+def _has_remnants(database: Database, erased: Erased, wanted: Sequence[bytes]) -> bool:
+    """Whether an unused part of the file holds pieces of what is wanted, or might hold a key that was forgotten."""
+    content = database.raw.read()
+    unused = b"\0".join(_unused(content))
+    if any(piece in unused for piece in pieces(wanted)):
+        return True
+    try:
+        return erased.edited and any(True for _ in _unused(content, _tree(content, _root(database))))
+    except IndexError:
+        return True
 
 
-def _unused(content: bytes) -> Iterator[bytes]:
-    """What stands between the cell pointers and the cells of a tree's pages; a page may have been of another tree."""
-    size = int.from_bytes(content[16:18], "big")
-    size = 65536 if size == 1 else size
-    for start in range(0, len(content) - size + 1, size or 65536):
-        head = start + (100 if start == 0 else 0)
+def _unused(content: bytes, among: Iterable[int] | None = None) -> Iterator[bytes]:
+    """What stands between the cell pointers and the cells of a tree's pages, all or those `among` (numbers from 1)."""
+    size = _page_size(content)
+    for page in range(1, len(content) // size + 1) if among is None else among:
+        start, head = _page(page, size)
         if content[head] not in HEADS:
             continue
         first = head + HEADS[content[head]] + 2 * int.from_bytes(content[head + 3 : head + 5], "big")
         last = start + (int.from_bytes(content[head + 5 : head + 7], "big") or 65536)
         if left := content[first:last].strip(b"\0"):
             yield left
+
+
+def _tree(content: bytes, root: int) -> Iterator[int]:
+    """The pages of a table: every inner one points to those below it."""
+    size, pages = _page_size(content), [root]
+    for page in pages:
+        yield page
+        if len(pages) > len(content) // size:
+            raise IndexError  # somebody wrote into the file while it was read
+        start, head = _page(page, size)
+        if content[head] == INNER:
+            for at in range(head + 12, head + 12 + 2 * int.from_bytes(content[head + 3 : head + 5], "big"), 2):
+                cell = start + int.from_bytes(content[at : at + 2], "big")
+                pages.append(int.from_bytes(content[cell : cell + 4], "big"))
+            pages.append(int.from_bytes(content[head + 8 : head + 12], "big"))
+
+
+def _root(database: Database) -> int:
+    """The first page of the table of keys."""
+    with database.reading() as connection:
+        return connection.exec_driver_sql("SELECT rootpage FROM sqlite_master WHERE name = 'keys'").scalar_one()
+
+
+def _page(page: int, size: int) -> tuple[int, int]:
+    """(where a page begins, and its header); before that of the first stands the header of the file."""
+    start = (page - 1) * size
+    return start, start + (100 if page == 1 else 0)
+
+
+def _page_size(content: bytes) -> int:
+    size = int.from_bytes(content[16:18], "big")
+    return 65536 if size == 1 else size

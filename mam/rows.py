@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 
 from mam.errors import StoreError
-from mam.values import Archived, Candidate, Read, Slot, Turn, Version, Write
+from mam.values import Archived, Candidate, Read, Session, Slot, Turn, Version, Write
 
 _SLOT_FIELDS = {field.name for field in fields(Slot)}
+TITLE_LENGTH = 48  # characters of a first message shown as the title of its session
 _USAGE = ("reads", "last_read")  # counted by the store alone; a value only brings them along when it is new
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Raises StoreError, with the name of it, for a row that something else has damaged."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StoreError(f"The {what} is damaged ({error}); restore it from an export or a backup.") from error
 
 
 def to_text(moment: datetime) -> str:
@@ -37,7 +48,7 @@ def slot_value(row) -> Slot:
         superseded_by, _changed, tags, pinned, document, position, reads, last_read, *_,
     ) = row  # fmt: skip
     slot = object.__new__(Slot)
-    try:
+    with readable(f"memory {id}"):
         # Filled at once instead of field by field through the checks of a frozen class: a memory of 100,000 slots opens
         # half a second sooner.
         slot.__dict__.update(
@@ -61,8 +72,6 @@ def slot_value(row) -> Slot:
             reads=reads,
             last_read=last_read and datetime.fromisoformat(last_read),
         )
-    except (ValueError, TypeError) as error:
-        raise StoreError(f"The memory {id} is damaged ({error}); restore it from an export or a backup.") from error
     return slot
 
 
@@ -71,7 +80,10 @@ def tags_text(tags: tuple[str, ...]) -> str:
 
 
 def tags_value(text: str) -> tuple[str, ...]:
-    return tuple(json.loads(text)) if text != "[]" else ()
+    if text == "[]":
+        return ()
+    with readable(f"list of tags {text[:40]!r}"):
+        return tuple(json.loads(text))
 
 
 def version_row(slot: Slot) -> dict:
@@ -81,18 +93,33 @@ def version_row(slot: Slot) -> dict:
 
 
 def version_value(row) -> Version:
+    with readable(f"version {row.version} of the memory {row.slot}"):
+        at = datetime.fromisoformat(row.at)
     return Version(
         slot=row.slot,
         version=row.version,
         text=row.text,
         state=row.state,
         by=row.by,
-        at=datetime.fromisoformat(row.at),
+        at=at,
         when=row.when,
         superseded_by=row.superseded_by,
         tags=tags_value(row.tags),
         pinned=row.pinned,
     )
+
+
+def session_value(row) -> Session:
+    """From a row of the sessions table with `first`, its first message, and the number of its `turns`."""
+    title = row.title or title_of(row.first)
+    with readable(f"session {row.id}"):
+        return Session(row.id, title, datetime.fromisoformat(row.created), row.turns, row.archived)
+
+
+def title_of(first: str | None) -> str:
+    """A session without a title is named after its first message."""
+    line = " ".join((first or "New conversation").split())
+    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"
 
 
 # -- turns ----------------------------------------------------------------------------------------------------------
@@ -106,28 +133,18 @@ def trace_text(turn: Turn) -> str:
     return json.dumps(trace, ensure_ascii=False, default=to_text)
 
 
-def map_texts(trace: str, change: Callable[[str], str]) -> str:
-    """The same trace with every text in it changed."""
-
-    def walk(item):
-        if isinstance(item, str):
-            return change(item)
-        if isinstance(item, list):
-            return [walk(each) for each in item]
-        if isinstance(item, dict):
-            return {name: walk(each) for name, each in item.items()}
-        return item
-
-    return json.dumps(walk(json.loads(trace)), ensure_ascii=False)
-
-
 def turn_value(row) -> Turn:
     """From a row of the turns table."""
-    try:
+    with readable(f"turn {row.id}"):
         at = datetime.fromisoformat(row.at)
         return turn_from(row.id, row.session, row.text, row.reply, at, json.loads(row.trace))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StoreError(f"The turn {row.id} is damaged ({error}); restore it from an export or a backup.") from error
+
+
+def turn_row(turn: Turn, shared: bool) -> dict:
+    """Columns of a turn. shared: for a server, which takes no NUL (only a reply may have one)."""
+    reply = turn.reply.replace("\0", "\ufffd") if shared else turn.reply
+    row = {"id": turn.id, "session": turn.session, "text": turn.text, "reply": reply}
+    return row | {"at": to_text(turn.at), "trace": trace_text(turn)}
 
 
 def turn_from(id: str, session: str, text: str, reply: str, at: datetime, trace: dict) -> Turn:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -45,7 +44,7 @@ from mam.values import (
     Write,
 )
 
-LONGEST_TEXT = 100_000  # characters of a message
+LONGEST_TEXT = exchange.LONGEST_MESSAGE
 LONGEST_SLOT = exchange.LONGEST["text"]  # characters of a memory
 LONGEST_QUERY = 4_000  # characters of a message that the reader looks at
 MOST_READ = 64  # slots
@@ -53,8 +52,6 @@ NEAR = 8  # active slots that the relation head compares a candidate with
 BATCH = 256  # texts encoded at once when many are imported
 
 Progress = Callable[[str, int, int], None]  # is told what is being done, how much of it is done, and of how much
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 
 
 class Space(Lookback):
@@ -143,7 +140,7 @@ class Space(Lookback):
         told = datetime.now().astimezone()
         text, when, key = self._prepared(text, told)
         with self.writing():
-            slot = Slot(new_id(), text, text, speaker, told.astimezone(UTC), when)
+            slot = Slot(new_id(), text, text, named(speaker), told.astimezone(UTC), when)
             self.store.add_slot(slot, key, self.engine.memory.fingerprint)
             self.make_room({slot.id})
         return slot
@@ -203,7 +200,12 @@ class Space(Lookback):
         Returns the slots as they are now; one that had been added is in the trash. A purge cannot be undone.
         """
         with self.writing():
-            return self.store.undo()
+            before = len(self._index)
+            undone = self.store.undo()
+            self.refresh()
+            if before < len(self._index) > (self.store.capacity or len(self._index)):
+                raise InputError("This would bring back more than the memory may hold; raise its capacity, then undo.")
+            return undone
 
     def consolidate(self, *, preview: bool = False, progress: Progress | None = None) -> list[Merged]:
         """Merge slots that say the same; `undo` takes all of it back. preview: only say what would be merged."""
@@ -483,8 +485,7 @@ def _slot(candidate: Candidate, turn: Turn) -> Slot:
 
 def cleaned(text: str) -> str:
     """A message without control characters. Raises InputError if it is empty or too long."""
-    text = text.replace("\r\n", "\n").encode("utf-8", "replace").decode("utf-8")
-    text = _CONTROL.sub("", text).strip()
+    text = exchange.clean(text).strip()
     if not text:
         raise InputError("There is nothing in this message; write something first.")
     if len(text) > LONGEST_TEXT:
@@ -492,6 +493,14 @@ def cleaned(text: str) -> str:
             f"A message has at most {LONGEST_TEXT:,} characters, this one {len(text):,}; ingest it as a file instead."
         )
     return text
+
+
+def named(name: str) -> str:
+    """Who speaks. Raises InputError for a name that is empty or too long."""
+    name = cleaned(name)
+    if len(name) > exchange.LONGEST["speaker"]:
+        raise InputError(f"A speaker's name has at most {exchange.LONGEST['speaker']} characters.")
+    return name
 
 
 def checked_k(k: int) -> int:

@@ -22,14 +22,16 @@ import numpy as np
 import sqlalchemy as sa
 
 from mam import erasure, history, queries, residue, rows
-from mam.database import Database, Transaction, read_version
+from mam.database import Database, Transaction, read_number, read_version
 from mam.erasure import Erased
 from mam.errors import ConflictError, InputError
-from mam.schema import keys, meta, removed, sessions, slots, turns, versions
+from mam.schema import keys, removed, sessions, slots, turns, versions
 from mam.values import (
     ACTIVE,
     ARCHIVED,
     DELETED,
+    LONGEST_TAG,
+    MOST_TAGS,
     SUPERSEDED,
     Certificate,
     Read,
@@ -39,9 +41,8 @@ from mam.values import (
     Version,
 )
 
-TITLE_LENGTH = 48  # characters of a first message shown as the title of its session
+LONGEST_TITLE = 200  # characters
 BOUND = 500  # values in one statement
-MOST_TAGS, LONGEST_TAG = 32, 64
 
 
 class Store:
@@ -73,19 +74,19 @@ class Store:
     def capacity(self) -> int | None:
         """How many active slots there may be; None: any number."""
         with self.database.reading() as connection:
-            value = connection.scalar(sa.select(meta.c.value).where(meta.c.name == "capacity"))
-        return int(value) if value else None
+            return read_number(connection, "capacity") or None
 
     def set_capacity(self, capacity: int | None) -> None:
         if capacity is not None and capacity < 1:
             raise InputError(f"A capacity is 1 or more, not {capacity}; leave it out for a memory without bounds.")
         with self.atomic() as tx:
-            tx.note("capacity", "" if capacity is None else str(capacity))
+            tx.note("capacity", str(capacity or 0))
             tx.next_version()
 
     # -- sessions -------------------------------------------------------------------------------------------------
 
     def new_session(self, title: str | None = None) -> Session:
+        _check_title(title or "")
         session = Session(new_id(), title or "", datetime.now(UTC))
         with self.atomic() as tx:
             row = {"id": session.id, "title": title, "created": rows.to_text(session.created)}
@@ -105,7 +106,7 @@ class Store:
         if archived is not None:
             query = query.where(sessions.c.archived.is_(archived))
         with self.database.reading() as connection:
-            return [_session(row) for row in connection.execute(query)]
+            return [rows.session_value(row) for row in connection.execute(query)]
 
     def session(self, which: str) -> Session | None:
         """The session with this id, else the last used one with this title."""
@@ -115,6 +116,7 @@ class Store:
     def rename_session(self, id: str, title: str) -> None:
         if not title.strip():
             raise InputError("A session needs a title.")
+        _check_title(title)
         self._change_session(id, title=title.strip())
 
     def archive_session(self, id: str, archived: bool = True) -> None:
@@ -144,10 +146,9 @@ class Store:
             self._write_turn(tx, turn, finished)
 
     def _write_turn(self, tx: Transaction, turn: Turn, finished: bool) -> None:
-        reply = turn.reply.replace("\0", "\ufffd") if self.database.shared else turn.reply  # a server takes no NUL
-        row = {"text": turn.text, "reply": reply, "trace": rows.trace_text(turn)}
-        if not tx.execute(turns.update().where(turns.c.id == turn.id).values(row)).rowcount:
-            row |= {"id": turn.id, "session": turn.session, "at": rows.to_text(turn.at)}
+        row = rows.turn_row(turn, self.database.shared)
+        become = {name: row[name] for name in ("text", "reply", "trace")}
+        if not tx.execute(turns.update().where(turns.c.id == turn.id).values(become)).rowcount:
             if not tx.scalar(sa.select(sessions.c.seq).where(sessions.c.id == turn.session)):
                 raise InputError("This conversation was purged meanwhile; start a new one.")
             tx.execute(turns.insert().values(row))
@@ -439,10 +440,7 @@ class Store:
         return self._purge(erasure.erase_everything)
 
     def _purge(self, erase: Callable[[Transaction], Erased]) -> Certificate:
-        with residue.clearing(self.database) as clear:
-            with self.atomic() as tx:
-                erased = erase(tx)
-            searched, encodings = clear(erased)
+        erased, searched, encodings = residue.purge(self.database, erase)
         return Certificate(
             slots=tuple(erased.slots),
             versions=erased.versions,
@@ -451,7 +449,7 @@ class Store:
             turns=erased.turns,
             sessions=tuple(erased.sessions),
             searched=tuple(searched),
-            encodings=tuple(encodings),
+            encodings=encodings,
             at=datetime.now(UTC),
         )
 
@@ -461,6 +459,11 @@ def new_id() -> str:
     while (id := secrets.token_urlsafe(12))[0] in "-_":
         pass
     return id
+
+
+def _check_title(title: str) -> None:
+    if len(title) > LONGEST_TITLE:
+        raise InputError(f"The title of a session has at most {LONGEST_TITLE} characters.")
 
 
 def _slot(connection: sa.Connection, id: str) -> Slot:
@@ -475,14 +478,3 @@ def _expect(slot: Slot, version: int | None) -> None:
         raise ConflictError(
             f"This memory was changed elsewhere (it is at version {slot.version}); look again, then repeat."
         )
-
-
-def _session(row) -> Session:
-    title = row.title or title_of(row.first)
-    return Session(row.id, title, datetime.fromisoformat(row.created), row.turns, row.archived)
-
-
-def title_of(first: str | None) -> str:
-    """A session without a title is named after its first message."""
-    line = " ".join((first or "New conversation").split())
-    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from mam import rows
 from mam.schema import slots, turns, versions
 from mam.values import ACTIVE, ARCHIVED, DELETED, SUPERSEDED
 
@@ -102,10 +103,11 @@ def _changes() -> sa.Select:
 
 
 def _reads(row: sa.Row, step: int) -> Iterator[Happening]:
-    at = datetime.fromisoformat(row.at)
-    for read in json.loads(row.trace)["reads"]:
-        if read.get("given", True):
-            yield Happening(READ, read["slot"]["id"], at, step, row.id, read["weight"])
+    with rows.readable(f"turn {row.id}"):
+        at = datetime.fromisoformat(row.at)
+        for read in json.loads(row.trace)["reads"]:
+            if read.get("given", True):
+                yield Happening(READ, read["slot"]["id"], at, step, row.id, read["weight"])
 
 
 def _changed(

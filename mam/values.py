@@ -13,6 +13,8 @@ from datetime import datetime
 ACTIVE, SUPERSEDED, ARCHIVED, DELETED = "active", "superseded", "archived", "deleted"
 STATES = (ACTIVE, SUPERSEDED, ARCHIVED, DELETED)
 
+MOST_TAGS, LONGEST_TAG = 32, 64  # of a slot; characters
+
 USER, ASSISTANT = "user", "assistant"  # speakers; any other string is the name of a person (imports)
 
 
@@ -144,6 +146,7 @@ class Turn:
     tokens: int = 0  # tokens of the reply
     timing: dict[str, float] = field(default_factory=dict)  # seconds by stage
     archived: tuple[Archived, ...] = ()  # what made room for the writes
+    thresholds: dict[str, float] = field(default_factory=dict)  # what decided, by name, 0..1
 
 
 @dataclass(frozen=True)

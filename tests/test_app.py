@@ -100,6 +100,8 @@ def test_a_past_turn_is_looked_into(served, tab):
     expect(page.locator("#said .below").last).to_contain_text("nothing read")
     page.get_by_role("button", name="from memory: 1 slot").click()
     expect(page.locator("#last .bar").first).to_contain_text(DOG)
+    page.get_by_text("What decided").click()
+    expect(page.locator("#last .decided li").first).to_have_text("worth keeping: from 50 % on")
     page.locator("#whole").click()
     expect(page.locator("#heading .you")).to_have_text("What is my dog called?")
     expect(page.locator("#given")).to_contain_text("tokens of memory")
@@ -279,12 +281,14 @@ def test_users_only_reach_what_is_theirs(tmp_path, engine):
         lambda: chats.line(SimpleNamespace(act="look", turn=turn), None, bob),
         lambda: chats.line(SimpleNamespace(act="edit", turn=turn), chat.id, bob),
         lambda: Inside(desk).look(turn, bob),
-        lambda: Inside(desk).plots(turn, "inside", False, bob),
-        lambda: Inside(desk).heat_map(turn, "inside", False, bob),
         lambda: Inside(desk).picked(SimpleNamespace(pick=slot.id), bob),
     ):
         with pytest.raises(InputError):
             forged()
+    inside = Inside(desk)
+    assert inside.plots(turn, "inside", False, (), ann)[2][0].text == DOG
+    assert inside.plots(turn, "inside", False, (), bob) == ("", "", (None, False))
+    assert inside.heat_map(turn, "inside", False, (), bob) == ("", (None, False))
     secret = chats.begin_temporary(None, "", False, ann)[0]
     list(chats.send("My cat is called Tom.", secret, False, ann))
     whispered = desk.chat(secret, ann).turns()[0].id

@@ -24,7 +24,7 @@ from mam.web import files, memory, report, slot
 from mam.web.desk import Desk
 from mam.web.files import Files
 from mam.web.here import MEMORY
-from mam.web.memory import FIRST, ROWS, Memory
+from mam.web.memory import BLANK, FIRST, ROWS, Memory
 from mam.web.slot import SlotPage
 
 
@@ -32,6 +32,11 @@ def looking(**changes) -> list:
     """What the table looks for."""
     names = ("shown", "query", "by", "order", "tag", "origin", "session", "pinned")
     return list((dict(zip(names, FIRST, strict=True)) | changes).values())
+
+
+def pressed(table: Memory, event, who) -> tuple:
+    """What a button of the table returns."""
+    return table.act(event, who, 0, BLANK, MEMORY, *looking())
 
 
 def choose(page: Page, label: str, choice: str) -> None:
@@ -127,15 +132,15 @@ def test_a_filter_by_conversation_and_by_id(desk):
     m, view = desk.space(ANN), Memory(desk)
     turn = m.session("Monday").send(DOG, max_tokens=2)
     m.add(CAT)
-    shown, *_ = view.table(0, FIRST, MEMORY, *looking(session=turn.session), ANN)
+    shown, *_ = view.table(0, BLANK, MEMORY, *looking(session=turn.session), ANN)
     assert DOG in shown and CAT not in shown
     id = m.find("cat").slots[0].id
-    shown, *_ = view.table(0, FIRST, MEMORY, *looking(query=id[:6], by="id"), ANN)
+    shown, *_ = view.table(0, BLANK, MEMORY, *looking(query=id[:6], by="id"), ANN)
     assert CAT in shown and DOG not in shown
-    assert view.table(0, FIRST, "talk", *looking(), ANN)[0] == {"__type__": "update"}  # nobody looks: nothing is done
+    assert view.table(0, BLANK, "talk", *looking(), ANN)[0] == {"__type__": "update"}  # nobody looks: nothing is done
     for wrong in (looking(shown="x"), looking(order="x")):
         with pytest.raises(InputError):
-            view.table(0, FIRST, MEMORY, *wrong, ANN)
+            view.table(0, BLANK, MEMORY, *wrong, ANN)
 
 
 def test_pages_of_many(served, tab):
@@ -308,18 +313,18 @@ def test_no_handler_reaches_what_is_another_users(desk):
     slot, other = m.add(DOG), m.add(CAT)
     turn = m.session("Monday").send("What is my dog called?", max_tokens=2)
     table, page, inout = Memory(desk), SlotPage(desk), Files(desk)
-    assert DOG in table.table(0, FIRST, MEMORY, *looking(), ANN)[0]
+    assert DOG in table.table(0, BLANK, MEMORY, *looking(), ANN)[0]
     everything = looking(shown="All", session=turn.session)
-    assert "Nothing" in table.table(0, FIRST, MEMORY, *everything, BOB)[0]
+    assert "Nothing" in table.table(0, BLANK, MEMORY, *everything, BOB)[0]
     assert DOG in page.page(slot.id, ANN) and "not here any more" in page.page(slot.id, BOB)
     assert DOG not in page.page(slot.id, BOB)
     forged = {"text": "forged", "version": "1", "tag": "forged"}
     for act in ("edit", "delete", "restore", "archive", "pin", "unpin", "tag", "untag", "merge", "purge", "sell"):
-        for handler in (lambda event: table.act(event, BOB), lambda event: page.act(event, slot.id, BOB)):
+        for handler in (lambda event: pressed(table, event, BOB), lambda event: page.act(event, slot.id, BOB)):
             with pytest.raises(InputError):
                 handler(sent(act, slot.id, other.id, **forged))
     for refused in (
-        lambda: table.act(sent("open", slot=slot.id), BOB),
+        lambda: pressed(table, sent("open", slot=slot.id), BOB),
         lambda: page.act(sent("open", slot=slot.id), None, BOB),
         lambda: page.act(sent("turn", turn=turn.id), None, BOB),
         lambda: list(page.words(sent("words"), slot.id, BOB)),
@@ -329,13 +334,13 @@ def test_no_handler_reaches_what_is_another_users(desk):
         lambda: list(table.report(sent("sell"), ANN)),
         lambda: list(table.report(sent("undo"), BOB)),
         lambda: table.undo(BOB),
-        lambda: table.act(sent("delete"), ANN),
-        lambda: table.act(sent("delete", *map(str, range(2000))), ANN),
-        lambda: table.act(SimpleNamespace(act="delete", slots=[["x"]]), ANN),
-        lambda: table.act(SimpleNamespace(act="delete", slots=slot.id), ANN),
-        lambda: table.act(SimpleNamespace(), ANN),
-        lambda: table.act(sent("page", page="1"), ANN),
-        lambda: table.act(sent("edit", slot.id, text="x", version="one"), ANN),
+        lambda: pressed(table, sent("delete"), ANN),
+        lambda: pressed(table, sent("delete", *map(str, range(2000))), ANN),
+        lambda: pressed(table, SimpleNamespace(act="delete", slots=[["x"]]), ANN),
+        lambda: pressed(table, SimpleNamespace(act="delete", slots=slot.id), ANN),
+        lambda: pressed(table, SimpleNamespace(), ANN),
+        lambda: pressed(table, sent("page", page="1"), ANN),
+        lambda: pressed(table, sent("edit", slot.id, text="x", version="one"), ANN),
     ):
         with pytest.raises(InputError):
             refused()
@@ -418,7 +423,7 @@ def test_the_table_of_a_hundred_thousand_answers_in_time(tmp_path, engine):
     calls = {
         "filters": lambda: view.choices(MEMORY, "", "", "", ANN),
         "page of a memory": lambda: page.page(some.id, ANN),
-        "delete and undo": lambda: (view.act(sent("delete", some.id), ANN), view.undo(ANN)),
+        "delete and undo": lambda: (pressed(view, sent("delete", some.id), ANN), view.undo(ANN)),
     }
     for name, how in {
         "newest": {}, "oldest": {"order": "oldest"}, "most read": {"order": "most read"},
@@ -427,8 +432,8 @@ def test_the_table_of_a_hundred_thousand_answers_in_time(tmp_path, engine):
         "meaning": {"query": "Who drinks tea?", "by": "reader"}, "id": {"query": some.id[:5], "by": "id"},
         "tag": {"tag": "home"}, "pinned": {"pinned": True}, "speaker": {"origin": "speaker:user"},
     }.items():  # fmt: skip
-        calls[name] = lambda how=how: view.table(0, FIRST, MEMORY, *looking(**how), ANN)
-    calls["last page"] = lambda: view.table(1999, FIRST, MEMORY, *looking(), ANN)
+        calls[name] = lambda how=how: view.table(0, BLANK, MEMORY, *looking(**how), ANN)
+    calls["last page"] = lambda: view.table(1999, BLANK, MEMORY, *looking(), ANN)
     calls["late page, A to Z"] = lambda: view.table(
         1500, tuple(looking(order="alphabetical")), MEMORY, *looking(order="alphabetical"), ANN
     )

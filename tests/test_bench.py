@@ -82,6 +82,8 @@ def world(monkeypatch, tiny_folder):
         ("You have 14 cats.", "4", False),
         ("She works as an architect.", "an architect", True),
         ("Architect.", "an architect", True),
+        ("She drives to Lake Garda.", "on Lake Garda", True),
+        ("She drives to Lake Como.", "on Lake Garda", False),
         ("It is on November 27th, 2026.", "27 November 2026", True),
         ("It is on the 27th of November 2026.", "27 November 2026", True),
         ("It is on 7 November 2026.", "27 November 2026", False),

@@ -65,6 +65,7 @@ def test_a_pronoun_keeps_the_sentence_it_points_at():
     ]
     assert texts("My son's teacher says he is clever. It's raining.")[-1] == "It's raining."
     assert texts("I met Ana. It has been snowing for days.")[-1] == "It has been snowing for days."
+    assert texts("We take the boat. It's Mira again.")[-1] == "It's Mira again."
     assert texts("Whales breathe air. At work they gave me a locker.")[-1] == "At work they gave me a locker."
     assert texts("He lives in Oslo", earlier="I have a brother called Tom.") == [
         "I have a brother called Tom. He lives in Oslo"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import io
 import json
 import subprocess
 import sys
 
 import pytest
 from fakes import rule_engine
+from tqdm import tqdm
 
 import mam.cli
 from mam.cli import main
@@ -132,6 +134,29 @@ def test_ids_of_another_user_are_unknown(run):
         assert "Rex" not in run(*arguments, "--user", "bob")[1] and "Monday" not in run(*arguments, "--user", "bob")[1]
     assert run("purge", "--everything", "--user", "bob")[0] == 0
     assert (run("slots", "--state", "all")[1], run("sessions")[1], run("versions", id)[1]) == before
+
+
+def test_what_is_said_about_the_store_reaches_it(run, monkeypatch):
+    said, opened = [], mam.open
+    monkeypatch.setattr(mam, "open", lambda *where, **how: said.append(how) or opened(*where, **how))
+    assert run("slots", "--capacity", "7", "--store", "postgresql://somewhere")[0] == 0
+    assert (said[0]["capacity"], said[0]["store"]) == (7, "postgresql://somewhere")
+    assert run("slots")[0] == 0 and (said[1]["capacity"], said[1]["store"]) == (None, None)
+
+
+def test_progress_is_a_bar(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    out, at_once = Terminal(), {"delay": 0, "mininterval": 0}
+    monkeypatch.setattr(mam.cli, "tqdm", lambda **how: tqdm(**(how | at_once), file=out))
+    bars = mam.cli.Bars()
+    for step in (("encoding anew", 5, 9), ("encoding anew", 9, 9), ("importing", 1, 2), ("ingesting", 3, 3)):
+        bars(*step)
+    shown = out.getvalue()
+    for part in ("encoding anew:  56%", "5/9", "importing:  50%", "ingesting: 100%", "3/3"):
+        assert part in shown, part
 
 
 def test_errors_are_one_line(run, tmp_path):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import fields
 from datetime import UTC, datetime
 
 import pytest
 
 from mam import exchange
 from mam.errors import InputError
+from mam.values import Archived, Candidate, Read, Session, Slot, Turn, Version, Write
 
 SHORT = {"max_tokens": 8}
 DOG = "My dog is called Rex."
@@ -66,6 +69,14 @@ def test_an_ordinary_export_holds_slots_alone_and_round_trips(lived, open_space,
     assert copy.slots() == [] and len(copy.slots("deleted")) == 4
 
 
+def test_the_format_is_described_field_by_field():
+    told = exchange.__doc__.partition(f"Version {exchange.VERSION}, field by field")[2]
+    for kind in (Slot, Version, Session, Turn, Write, Candidate, Read, Archived):
+        for field in fields(kind):
+            if (kind, field.name) not in ((Session, "turns"), (Session, "temporary")):  # counted; never kept
+                assert re.search(rf"\b{field.name}\b", told), (kind, field.name)
+
+
 def test_a_purge_reaches_what_a_complete_import_brought(lived, open_space, tmp_path):
     lived.export(tmp_path / "all.jsonl", complete=True)
     copy = open_space(folder="elsewhere")
@@ -119,6 +130,15 @@ BAD = {
     "tags that are none": json.dumps(GOOD | {"tags": "x"}),
     "pinned maybe": json.dumps(GOOD | {"pinned": "maybe"}),
     "odd span": json.dumps(GOOD | {"span": [1]}),
+    "span beyond all numbers": json.dumps(GOOD | {"span": [10**30, 10**30 + 1]}),
+    "span of texts": json.dumps(GOOD | {"span": "ab"}),
+    "endless score": json.dumps(GOOD)[:-1] + ', "score": 1e400}',
+    "reads beyond all numbers": json.dumps(GOOD | {"reads": 1 << 40}),
+    "half a character in a tag": json.dumps(GOOD | {"tags": ["a\ud800b"]}),
+    "control character in a tag": json.dumps(GOOD | {"tags": ["a\x00b"]}),
+    "too many tags": json.dumps(GOOD | {"tags": [str(n) for n in range(33)]}),
+    "time before all time": json.dumps(GOOD | {"told": "0001-01-01T00:00:00+23:59"}),
+    "time after all time": json.dumps(GOOD | {"last_read": "9999-12-31T23:59:59-23:59"}),
     "same id": json.dumps(GOOD),
     "version of nothing": json.dumps({"kind": "version", "slot": "nothing-like-it", "by": "user"}),
     "turn of nothing": json.dumps({"kind": "turn", "id": "t" * 16}),
@@ -139,6 +159,83 @@ def test_a_bad_line_is_named_and_nothing_or_the_rest_imported(m, tmp_path, bad):
         "good-slot-000001", "good-slot-000002",
     ]  # fmt: skip
     assert [number for number, _ in named] == [4] and named[0][1]
+
+
+SESSION = {
+    "kind": "session", "id": "session-00000001", "title": "Monday", "created": "2026-11-22T12:00:00+00:00",
+    "archived": False,
+}  # fmt: skip
+TOLD = {name: value for name, value in GOOD.items() if name != "kind"} | {"span": None}
+WROTE = {"slot": TOLD, "score": 0.9, "relation": "new"}
+TRACE = {
+    "writes": [WROTE], "rejected": [{"text": "Hi.", "said": "Hi.", "span": [0, 3], "score": 0.1}],
+    "reads": [{"slot": TOLD, "weight": 0.5, "parts": {"meaning": 1}, "given": True}], "null_weight": 1,
+    "timing": {"total": 0.5},
+}  # fmt: skip
+TURN = {
+    "kind": "turn", "id": "turn-00000000001", "session": SESSION["id"], "text": "x" * 100_000, "reply": "\0Nice!",
+    "at": "2026-11-22T12:00:00+00:00", "trace": TRACE,
+}  # fmt: skip
+BAD_TURNS = {
+    "half a character in a reply": {"reply": "a\ud800b"},
+    "half a character in a trace": {"trace": TRACE | {"given": "a\ud800b"}},
+    "huge text": {"text": "x" * 100_001},
+    "no trace": {"trace": None},
+    "unknown field": {"trace": TRACE | {"spell": 1}},
+    "text for a number": {"trace": TRACE | {"null_weight": "heavy"}},
+    "number for a text": {"trace": TRACE | {"given": 5}},
+    "list for a number": {"trace": TRACE | {"timing": {"total": [[[]]]}}},
+    "number for truth": {"trace": TRACE | {"abstained": 1}},
+    "weight that is none": {"trace": TRACE | {"reads": [TRACE["reads"][0] | {"weight": None}]}},
+    "odd span": {"trace": TRACE | {"rejected": [TRACE["rejected"][0] | {"span": [1]}]}},
+    "slot without a time zone": {"trace": TRACE | {"writes": [WROTE | {"slot": TOLD | {"told": "2026-11-22"}}]}},
+    "slot that is none": {"trace": TRACE | {"writes": [WROTE | {"slot": "x"}]}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD_TURNS.values(), ids=BAD_TURNS)
+def test_a_turn_that_could_not_be_shown_is_named(m, tmp_path, bad):
+    file, good = tmp_path / "bad.jsonl", {**TURN, "id": "turn-00000000002"}
+    file.write_text("\n".join([HEADER, *map(json.dumps, (SESSION, TURN | bad, good))]) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="Line 3") as error:
+        m.import_(file)
+    assert len(str(error.value).splitlines()) == 1 and m.sessions() == []
+    m.import_(file, lambda number, why: None)
+    (turn,) = m.turns(SESSION["id"])
+    assert turn.id == good["id"] and turn.text == TURN["text"] and turn.reads[0].slot.text == DOG
+
+
+def test_a_file_from_which_lines_were_cut_still_leads_to_what_is_now(lived, open_space, tmp_path):
+    file = tmp_path / "all.jsonl"
+    lived.export(file, complete=True)
+    lines = file.read_text("utf-8").splitlines()
+    kept = [line for line in lines if '"kind": "version"' not in line or '"version": 1' in line]
+    file.write_text("\n".join(kept), encoding="utf-8")
+    copy = open_space(folder="elsewhere")
+    copy.import_(file)
+    edited = next(slot for slot in copy.slots() if slot.version == 2)
+    assert copy.slots(None) == lived.slots(None) == copy.slots(None, as_of=copy.version())
+    copy.edit(edited.id, "My exam is on 5 March 2027.")
+    copy.undo()
+    assert copy.slot(edited.id).text == edited.text
+
+
+def test_long_messages_and_odd_names_come_back(m, open_space, tmp_path):
+    chat = m.session("Monday")
+    chat.send(f"{DOG} " + "word " * 1500, **SHORT)
+    m.add("I like tea.", speaker="Tom\x1b[31m")
+    (tmp_path / ("n" * 240 + ".txt")).write_bytes(b"The train\x0c leaves\x01 at nine.\r\nIt is red.")
+    m.ingest(tmp_path / ("n" * 240 + ".txt"))
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    m.export(first, complete=True)
+    copy = open_space(folder="elsewhere")
+    copy.import_(first)
+    copy.export(second, complete=True)
+    assert first.read_bytes() == second.read_bytes() and copy.slots(None) == m.slots(None) != []
+    for call in (lambda: m.session("x" * 201), lambda: m.rename_session(chat.id, "x" * 201),
+                 lambda: m.add(DOG, speaker="x" * 201)):  # fmt: skip
+        with pytest.raises(InputError, match="at most 200"):
+            call()
 
 
 def test_endless_lines_are_refused(m, tmp_path, monkeypatch):
@@ -226,7 +323,9 @@ def test_locomo_conversations_keep_names_and_times(m, tmp_path):
     [
         {"role": "user", "content": 5}, {"content": "x"}, {"role": "user", "content": "x", "time": "soon, I guess"},
         {"role": "user", "content": "x" * 100_001}, 7, {"role": "user", "content": "x", "time": 1e300},
-        {"role": ["user"], "content": "x"},
+        {"role": ["user"], "content": "x"}, {"role": "\x00\x07", "content": "x"}, {"role": "x" * 201, "content": "x"},
+        {"role": "user", "content": "x", "time": "0001-01-01T00:00:00"},
+        {"role": "user", "content": "x", "time": "9999-12-31T23:59:59-12:00"},
     ],
 )  # fmt: skip
 def test_a_bad_message_is_named(m, tmp_path, bad):
@@ -237,6 +336,31 @@ def test_a_bad_message_is_named(m, tmp_path, bad):
     assert m.slots(None) == [] == m.sessions()
     named = []
     assert len(m.import_(file, lambda *line: named.append(line))) == 2 and [number for number, _ in named] == [2]
+
+
+def test_odd_but_harmless_messages_are_heard(m, tmp_path):
+    """Nothing of them may stop an import in the middle."""
+    odd = [
+        {"role": "user", "content": "\x07\x00"}, {"role": "To\ud800m\x1b[31m", "content": DOG},
+        {"role": "user", "name": "A\ud800", "content": "My cat is called Tom."},
+    ]  # fmt: skip
+    told = [{"title": title, "messages": odd} for title in (" ", "\x00", "Pets\ud800", "t" * 1000, 5)]
+    (tmp_path / "chat.json").write_text(json.dumps(told))
+    slots = m.import_(tmp_path / "chat.json")
+    assert [(slot.text, slot.speaker) for slot in slots] == [(DOG, "To?m[31m"), ("My cat is called Tom.", "A?")]
+    titles = [session.title for session in reversed(m.sessions())]
+    assert titles[2:4] == ["Pets?", "t" * 200] and {titles[0], titles[1], titles[4]} == {DOG}
+
+
+def test_a_locomo_session_without_a_readable_time_is_named(m, tmp_path):
+    told = json.loads(json.dumps(LOCOMO))
+    told["conversation"]["session_1_date_time"] = "soon, I guess"
+    (tmp_path / "locomo.json").write_text(json.dumps(told))
+    with pytest.raises(InputError, match="Message 1 .*a time that cannot be read"):
+        m.import_(tmp_path / "locomo.json")
+    named = []
+    slots = m.import_(tmp_path / "locomo.json", lambda *line: named.append(line))
+    assert [slot.text for slot in slots] == ["My cat is called Tom."] and [number for number, _ in named] == [1, 2]
 
 
 NEITHER = ["{}", '"text"', "[]", "null", '[{"a": 1}]', "[" * 100_000, '{"messages": 5}', "hello"]
@@ -294,6 +418,20 @@ def test_slots_of_a_document_know_their_page_or_line(open_space, tmp_path):
         ("The train leaves at nine in the morning.", "page 1"), ("Bring the tickets.", "page 2"),
     ]  # fmt: skip
     assert m.slots(document="report.PDF") == slots and m.versions(slots[0].id)[0].by == "ingest"
+
+
+def test_no_part_of_a_document_is_left_out(m, tmp_path):
+    """What has no full stop for pages is cut where a word ends; what has no words, anywhere."""
+    (tmp_path / "log.txt").write_text("Short.\n" + "word " * 1000 + "end\n" + "x" * 4500 + "\n", encoding="utf-8")
+    slots = m.ingest(tmp_path / "log.txt")
+    assert [len(slot.text) <= 2000 for slot in slots] == [True] * 7 and {slot.text for slot in slots[4:]} <= {
+        "x" * 2000,
+        "x" * 500,
+    }
+    text = (tmp_path / "log.txt").read_text("utf-8")
+    assert all(text[slice(*slot.span)] == slot.said == slot.text for slot in slots)
+    assert "".join(slot.text for slot in slots).replace(" ", "") == "".join(text.split())
+    assert [slot.position for slot in slots] == ["line 1", *["line 2"] * 3, *["line 3"] * 3]
 
 
 def test_ingesting_a_document_again_only_adds_what_is_new(m, tmp_path):

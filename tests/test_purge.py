@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mam import backup, exchange
+from mam import atlas, backup, exchange, places
 from mam.errors import StoreError
+from mam.places import Fit, Place
 from mam.store import Store, new_id
 from mam.values import Candidate, Read, Slot, Turn, Write
 
@@ -123,6 +124,45 @@ def test_no_piece_is_left_in_pages_that_were_rearranged(store, tmp_path, monkeyp
     assert 0 < len(rewritten) < 15, "the file is rewritten when something is left, and only then"
 
 
+def test_no_piece_of_a_vector_is_left_either(store, tmp_path, monkeypatch):
+    """Not of the keys of earlier texts, nor of where a slot once was on a map."""
+    draw, random_rows, rewritten = random.Random(0), np.random.default_rng(0), []
+    maintain = store.database.maintain
+    monkeypatch.setattr(store.database, "maintain", lambda *done: rewritten.append(done) or maintain(*done))
+    held: dict[str, list[bytes]] = {}  # every vector that a slot ever had
+
+    def key() -> np.ndarray:
+        return random_rows.standard_normal(64).astype("<f4")
+
+    for number in range(300):
+        slot, made = a_slot(f"My number is {number} {draw.randbytes(9).hex()}."), key()
+        store.add_slot(slot, made, "f1")
+        held[slot.id] = [made.tobytes()]
+    for _ in range(4):
+        for dimensions in (2, 3):
+            slots, at = store.slots(None), random_rows.standard_normal((300, dimensions))
+            with store.atomic() as tx:
+                places.replace(tx, "f1", dimensions, Fit("UMAP", {}, NOW), slots, at)
+            for slot, row in zip(slots, at, strict=True):
+                held[slot.id].append(row.tobytes())
+        for slot in draw.sample(slots, 60):
+            made, moved = key(), random_rows.standard_normal(2)
+            slot = store.edit_slot(
+                slot.id, f"Now it is {draw.randbytes(draw.randint(5, 90)).hex()}.", key=made, fingerprint="f1"
+            )
+            held[slot.id] += [made.tobytes(), moved.tobytes()]
+            with store.atomic() as tx:
+                _, known = places.read(tx.connection, "f1", 2)
+                been = Place(slot.version, False, moved, atlas._been(known[slot.id]))
+                places.put(tx, "f1", 2, [slot], [been])
+    for id in draw.sample(sorted(held), 20):
+        store.purge_slots([id])
+        content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+        left = [vector for vector in held.pop(id) for at in range(0, len(vector), 8) if vector[at : at + 8] in content]
+        assert left == []
+    assert 0 < len(rewritten) < 20, "the file is rewritten when something is left, and only then"
+
+
 def test_the_context_of_later_turns_is_cut_without_leaving_an_end(store, tmp_path):
     """A trace keeps the last 400 characters of what was said before: the end of a longer text."""
     secret = "My PIN is " + "very " * 90 + "secret Zanzibar."
@@ -211,10 +251,34 @@ def test_a_full_disk_while_overwriting_is_named_and_the_rest_done_later(store, t
         patch.setattr(store.database, "maintain", lambda *_: (_ for _ in ()).throw(full))
         with pytest.raises(StoreError, match="is purged .* next opened. The disk is full"):
             store.purge_slots([slot.id])
-    assert store.slots(None) == [] and (tmp_path / "memory-ann.db-purging").exists()
+    assert store.slots(None) == [] and len(list(tmp_path.glob("memory-ann.db-purging-*"))) == 1
     store.close()
     Store(tmp_path, "ann").close()
-    assert left_of(SECRET, tmp_path) == [] and not (tmp_path / "memory-ann.db-purging").exists()
+    assert left_of(SECRET, tmp_path) == [] and list(tmp_path.glob("*-purging-*")) == []
+
+
+PURGER = """
+import os, signal, subprocess, sys
+from datetime import UTC, datetime
+from mam.store import Store, new_id
+from mam.values import Slot
+
+store = Store(sys.argv[1], "ann")
+one, two = (Slot(new_id(), f"My PIN is {word}.", "said", "user", datetime.now(UTC)) for word in ("Rome", "Oslo"))
+store.add_slot(one)
+store.purge_slots([one.id])
+other = "import sys; from mam.store import Store; store = Store(sys.argv[1], 'ann'); store.slots(); store.close()"
+subprocess.run([sys.executable, "-c", other, sys.argv[1]], check=True)
+store.add_slot(two)
+print(two.id, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_after_a_purge_no_other_program_takes_the_memory_for_closed(tmp_path):
+    """Looking into the file must not cost SQLite its locks on it: the log would be deleted, and what is told later."""
+    done = subprocess.run([sys.executable, "-c", PURGER, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert [slot.id for slot in Store(tmp_path, "ann").slots()] == done.stdout.split() != [], done.stderr
 
 
 def test_exports_under_the_folder_are_cleaned_and_other_files_named(store, slot, tmp_path):

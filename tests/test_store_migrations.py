@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
+import servers
 
-from mam import schema
+from mam import places, schema
 from mam.database import file_name
 from mam.errors import InputError
 from mam.store import Store
@@ -19,7 +21,7 @@ SCHEMAS = Path(__file__).parent / "schemas"
 AT = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
-@pytest.fixture(params=[file.stem for file in sorted(SCHEMAS.glob("*.sql"))])
+@pytest.fixture(params=[file.stem for file in sorted(SCHEMAS.glob("0*.sql"))])
 def old(request, tmp_path) -> Path:
     """A folder with a file of that step, with the same memories in it: see `test_nothing_is_lost`."""
     with sqlite3.connect(tmp_path / file_name("ann")) as connection:
@@ -29,7 +31,7 @@ def old(request, tmp_path) -> Path:
 
 
 def test_every_step_but_the_newest_has_a_file_here():
-    assert {file.stem for file in SCHEMAS.glob("*.sql")} == {name[:4] for name in list(schema.MIGRATIONS)[:-1]}
+    assert {file.stem for file in SCHEMAS.glob("0*.sql")} == {name[:4] for name in list(schema.MIGRATIONS)[:-1]}
 
 
 def test_nothing_is_lost(old):
@@ -73,6 +75,54 @@ def test_it_works_as_a_new_one_does(old):
     assert store.slots(as_of=then)[0].text == "My dog is called Rex."
     store.purge_slots([rex.id])
     assert not any(b"Rex" in file.read_bytes() or b"Max" in file.read_bytes() for file in old.iterdir())
+
+
+def test_a_map_stays_as_it_was(tmp_path):
+    with sqlite3.connect(tmp_path / file_name("ann")) as connection:
+        connection.executescript((SCHEMAS / "0003.sql").read_text("utf-8"))
+    connection.close()
+    with Store(tmp_path, "ann").database.reading() as connection:
+        fit, found = places.read(connection, "f1", 2)
+    assert (fit.method, fit.parameters) == ("PCA", {"n": 1}) and list(found) == ["slot-rex-0000001"]
+    assert found["slot-rex-0000001"].coordinates.tolist() == [0.25, -1.5]
+    assert found["slot-rex-0000001"].before.tolist() == [[0.75, 2.5]]
+
+
+def test_a_server_of_every_earlier_step_is_brought_to_the_newest(server, tmp_path):
+    """`schemas/server-*.sql` are what was made there by each step; tables and rights are then those of a new one."""
+    admin = server.replace("+psycopg", "").replace(servers.ROLE, "postgres", 1)
+    steps = sorted(SCHEMAS.glob("server-*.sql"))
+    assert [file.stem[7:] for file in steps] == [name[:4] for name in list(schema.SHARED_MIGRATIONS)[:-1]]
+    for number, file in enumerate(steps):
+        with psycopg.connect(admin, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE old{number} OWNER {servers.ROLE} ENCODING 'UTF8' TEMPLATE template0")
+        old = server.replace(servers.DATABASE, f"old{number}")
+        with psycopg.connect(old.replace("+psycopg", "")) as connection:
+            connection.execute(file.read_text("utf-8"))
+        ann, bob = Store(old, "ann"), Store(old, "bob")
+        (slot,) = ann.slots(None)
+        assert (slot.text, slot.version, slot.tags, slot.told) == ("My dog is called Max.", 2, ("pets",), AT)
+        assert [version.text for version in ann.versions(slot.id)] == ["My dog is called Rex.", slot.text]
+        assert np.frombuffer(ann.keys([slot.id], "f1")[slot.id], "<f4").tolist() == [1, 1] and bob.slots(None) == []
+        (turn,) = ann.turns(ann.session("Monday").id)
+        assert turn.text == "My dog is called Rex." and ann.undo()[0].text == "My dog is called Rex."
+        made = [_server_schema(address) for address in (old, server)]
+        assert made[0] == made[1] and len(made[0]) > 60
+        ann.close()
+        bob.close()
+
+
+def _server_schema(address: str) -> list[tuple]:
+    """Columns, rules and indexes."""
+    Store(address, "ann").close()
+    with psycopg.connect(address.replace("+psycopg", "")) as connection:
+        found = connection.execute(
+            "SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns"
+            " WHERE table_schema = 'public'"
+        ).fetchall()
+        found += connection.execute("SELECT tablename, policyname, qual, with_check FROM pg_policies").fetchall()
+        found += connection.execute("SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'").fetchall()
+        return sorted(map(str, found))
 
 
 def test_the_tables_are_those_of_a_new_file(old, tmp_path):

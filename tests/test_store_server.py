@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,11 +16,11 @@ import sqlalchemy as sa
 from fakes import rule_engine
 
 import mam
-from mam import schema
-from mam.errors import ConflictError, InputError, StoreError
+from mam import backup, schema
+from mam.errors import ConflictError, InputError, MamError, StoreError
 from mam.space import Space
 from mam.store import Store, new_id
-from mam.values import Slot
+from mam.values import Slot, Turn
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 TABLES = ("meta", "sessions", "turns", "slots", "versions", "keys", "removed", "layouts", "places")
@@ -182,6 +183,31 @@ def test_two_programs_of_many_users_share_a_server(server, tiny_folder):
     assert here.read(ask).reads == () and "Rex" not in repr(here.turn(turn.id)) and "ann" in here.about()["user"]
     for space in (here, there, bob):
         space.close()
+
+
+def test_a_memory_moves_from_a_file_to_a_server(server, tmp_path):
+    file, there = Store(tmp_path, "ann"), Store(server, f"ann {new_id()}")
+    slot = file.add_slot(a_slot())
+    file.edit_slot(slot.id, "My dog is called Max.")
+    turn = Turn(new_id(), file.new_session("Monday").id, "Hello.", "a base may say \0", NOW)
+    file.save_turn(turn)
+    exported = backup.everything(file)
+    backup.take_in(there, exported, exported.slots, np.ones((1, 2)), "f")
+    assert there.turn(turn.id) == replace(turn, reply="a base may say \ufffd")  # a server takes no NUL
+    assert there.slots(None) == file.slots(None) and there.versions(slot.id) == file.versions(slot.id)
+    there.close()
+
+
+def test_what_no_database_can_hold_is_said(ann):
+    for call in (
+        lambda: ann.edit_slot(ann.slots()[0].id, "half a \ud800"), lambda: ann.slot("\ud800"),
+        lambda: ann.slots(find="\ud800"), lambda: ann.slots(limit=10**30),
+    ):  # fmt: skip
+        with pytest.raises(MamError) as error:
+            call()
+        assert len(str(error.value).splitlines()) == 1
+    with pytest.raises(InputError, match="user name"):
+        Store(ann.place, "half a \ud800")
 
 
 def test_the_front_door_takes_an_address_and_a_capacity(server, tiny_folder, monkeypatch):

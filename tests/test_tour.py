@@ -114,6 +114,7 @@ def test_the_tour_shows_what_it_says(tmp_path, browser, real_weights, scheme):
         fits(page)
         step(page, 5)
         row = page.locator("tr[data-slot]", has_text="dark green")
+        expect(row).to_be_visible()
         photograph(page, "memory", scheme)
         fits(page)
         row.locator("button.text").click()
@@ -161,15 +162,16 @@ def test_the_tour_shows_what_it_says(tmp_path, browser, real_weights, scheme):
         fits(page)
         page.locator("#train-discard").click()
         expect(page.locator("#train-keep")).to_be_hidden()
-        page.locator("#tour-leave").click()
-        expect(page.locator("#tour-words h4")).to_have_count(0)
-        expect(page.locator("#sessions li")).to_have_count(0)
         for name in ("Memory", "Map", "Timeline", "Conversation"):
             page.set_viewport_size(WIDE)
             show(page, name)
             page.set_viewport_size(TABLET)
             fits(page)
         photograph(page, "tablet", scheme)
+        page.set_viewport_size(WIDE)
+        page.locator("#tour-leave").click()
+        expect(page.locator("#tour-words h4")).to_have_count(0)
+        expect(page.locator("#sessions li")).to_have_count(0)
 
 
 def test_several_people_in_browsers_of_their_own(tmp_path, browser, real_weights):

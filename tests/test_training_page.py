@@ -18,7 +18,21 @@ from mam.web.training import Training, estimate
 ANN, BOB = (SimpleNamespace(username=name, session_hash=name) for name in ("ann", "bob"))
 
 
-def finished(run: Run, seconds: float = 120) -> str:
+@pytest.fixture
+def started():
+    """Starts runs; none outlives its test."""
+    runs = []
+
+    def start(*arguments) -> Run:
+        runs.append(Run(*arguments))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.discard()
+
+
+def finished(run: Run, seconds: float = 300) -> str:
     until = time.monotonic() + seconds
     while run.progress().state in ("running", "stopping"):
         assert time.monotonic() < until, run.progress().message
@@ -26,9 +40,9 @@ def finished(run: Run, seconds: float = 120) -> str:
     return run.progress().state
 
 
-def test_a_run_is_watched_stopped_and_leaves_a_model(tmp_path):
-    run = Run(tmp_path / "run", "relation", 2000, "smollm2-135m")
-    until = time.monotonic() + 120
+def test_a_run_is_watched_stopped_and_leaves_a_model(tmp_path, started):
+    run = started(tmp_path / "run", "relation", 2000, "smollm2-135m")
+    until = time.monotonic() + 300
     while not run.progress().curves:
         assert run.progress().state == "running" and time.monotonic() < until, run.progress().message
         time.sleep(0.1)
@@ -42,10 +56,9 @@ def test_a_run_is_watched_stopped_and_leaves_a_model(tmp_path):
     assert not run.folder.exists()
 
 
-def test_a_run_that_fails_says_why(tmp_path, monkeypatch):
-    run = Run(tmp_path / "run", "integrator", 20, str(tmp_path / "no base here"))
+def test_a_run_that_fails_says_why(tmp_path, started):
+    run = started(tmp_path / "run", "integrator", 20, str(tmp_path / "no base here"))
     assert finished(run) == "failed" and "no base here" in run.progress().message
-    run.discard()
 
 
 @pytest.mark.parametrize(("part", "steps"), [("everything", 20), ("relation", 0), ("relation", 10**6)])

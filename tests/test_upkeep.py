@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -61,6 +62,73 @@ def test_undo_takes_back_a_turn_of_a_chat(m):
     m.session().send("Actually, my dog is called Max now.", **SHORT)
     assert {each.id for each in m.undo()} > {slot.id}
     assert reads(m) == [DOG] and m.slots("superseded") == []
+
+
+def test_undo_takes_back_every_operation(m, tmp_path):
+    """Whatever changes slots: what there was is there again, and what was new is in the trash."""
+    chat = m.session("Monday")
+    rex = chat.send(DOG, **SHORT).writes[0].slot
+    tea, twin, gone, old = (m.add(text) for text in ("I love tea.", "I love TEA!", "I own a boat.", "I live in Oslo."))
+    friday = m.session("Friday")
+    friday.send("My hat is green.", **SHORT)
+    m.tag(tea.id, "drinks")
+    m.delete(gone.id)
+    m.archive(old.id)
+    (tmp_path / "notes.txt").write_text("The train leaves at nine. It is red.")
+    chats = [{"role": "user", "content": "My cat is called Tom. I know Ida."}]
+    (tmp_path / "chat.json").write_text(json.dumps(chats))
+    other = Space(Store(tmp_path / "other", "ann"), m.engine)
+    other.session().send("My horse is called Max.", **SHORT)
+    other.export(tmp_path / "all.jsonl", complete=True)
+    operations = {
+        "add": lambda: m.add("I like rain."),
+        "edit": lambda: m.edit(rex.id, "My exam is on 3 March 2027."),
+        "delete": lambda: m.delete(rex.id),
+        "restore from the trash": lambda: m.restore(gone.id),
+        "restore from the archive": lambda: m.restore(old.id),
+        "archive": lambda: m.archive(rex.id),
+        "pin": lambda: m.pin(rex.id),
+        "tag": lambda: m.tag(tea.id, "hot", "green"),
+        "merge": lambda: m.merge(rex.id, tea.id, text="My dog Rex loves tea."),
+        "consolidate": lambda: m.consolidate(),
+        "an update in a chat": lambda: chat.send("Actually, my dog is called Max now.", **SHORT),
+        "take back": lambda: friday.take_back(),
+        "observe": lambda: chat.observe("My brother is called Tom."),
+        "import": lambda: m.import_(tmp_path / "all.jsonl"),
+        "import of a conversation": lambda: m.import_(tmp_path / "chat.json"),
+        "ingest": lambda: m.ingest(tmp_path / "notes.txt"),
+    }
+    for name, act in operations.items():
+        before, read = state(m), {each.slot.text: each.weight for each in m.read(ASK).reads}
+        act()
+        assert state(m) != before, name
+        m.undo()
+        now = state(m)
+        assert {id: now.pop(id) for id in before} == before, name
+        assert all(slot[1] == "deleted" for slot in now.values()), name
+        assert {each.slot.text: each.weight for each in m.read(ASK).reads} == pytest.approx(read), name
+
+
+def state(m) -> dict[str, tuple]:
+    return {
+        slot.id: (slot.text, slot.state, slot.when, slot.tags, slot.pinned, slot.superseded_by)
+        for slot in m.slots(None)
+    }
+
+
+def test_undo_does_not_fill_a_bounded_space_beyond_its_bound(m):
+    for text in (DOG, "I love tea.", "I live in Oslo.", "My car is red."):
+        m.add(text)
+    assert len(m.set_capacity(2)) == 2
+    with pytest.raises(InputError, match="raise its capacity"):
+        m.undo()
+    assert len(m.slots()) == 2 == len(m.read(ASK).reads)
+    m.add("My boat is blue.")  # one goes for it
+    m.undo()
+    assert len(m.slots()) == 2
+    m.set_capacity(None)
+    m.undo()
+    assert len(m.slots()) == 4
 
 
 def test_merge_makes_one_of_several(m):
@@ -124,6 +192,27 @@ def test_consolidate_notices_what_changed_meanwhile(m, open_space, monkeypatch):
     with pytest.raises(ConflictError):
         m.consolidate()
     assert len(m.slots()) == 2
+
+
+def test_a_past_turn_stays_exactly_as_it_was(m, open_space):
+    m.set_capacity(3)
+    for text in (DOG, "I love tea.", "I live in Oslo."):
+        m.add(text)
+    chat = m.session("Monday")
+    turns = [chat.send(text, **SHORT) for text in (ASK, "My hat is green. Hello!", "Actually, my hat is red now.")]
+    assert (
+        turns[0].reads and turns[1].writes and turns[1].rejected and turns[1].archived and turns[2].writes[0].superseded
+    )
+    shown = [repr(turn) for turn in turns]  # with usage counts and times, which equality leaves out
+    for slot in m.slots():
+        m.tag(slot.id, "later")
+        m.edit(slot.id, f"{slot.text} Really.")
+    m.undo()
+    m.delete(m.slots()[0].id)
+    m.session().send(ASK, **SHORT)
+    m.set_capacity(None)
+    for space in (m, open_space()):
+        assert [repr(turn) for turn in space.turns(chat.id)] == shown == [repr(space.turn(turn.id)) for turn in turns]
 
 
 # -- capacity -------------------------------------------------------------------------------------------------------
@@ -428,9 +517,15 @@ def test_no_operation_reaches_another_user(open_space, tmp_path):
     for name, call in empty.items():
         assert not call(), name
     assert DOG.encode() not in (tmp_path / "y.jsonl").read_bytes() and DOG not in bob.exported(complete=True)
+    forged = Chat(bob, next(session for session in ann.sessions() if session.id == chat.id))
+    assert forged.turns() == []  # its id is ann's, its space is bob's
+    for call in (
+        lambda: forged.send("My cat is called Tom.", **SHORT), lambda: forged.observe("My cat is called Tom."),
+        lambda: forged.rename("forged"), lambda: forged.title, lambda: forged.take_back(),
+    ):  # fmt: skip
+        with pytest.raises(InputError):
+            call()
     assert bob.session(chat.id).id != chat.id and bob.session("Monday").turns() == []
-    with pytest.raises(InputError):  # a forged conversation: its id is ann's, its space is bob's
-        Chat(bob, ann.sessions()[0]).send("My cat is called Tom.", **SHORT)
     harmless = {  # take no id, or work on a turn or slot that the caller holds already
         "user", "about", "close", "session", "version", "add", "without", "attribution", "influence", "what_if",
         "keys", "import_", "ingest", "exported", "write", "judged", "encoded", "writing", "refresh", "index",

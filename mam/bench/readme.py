@@ -19,6 +19,12 @@ WAYS = {
     "full_context": "whole history in the prompt",
     "none": "no memory",
 }
+ASKED = {
+    "one_fact": "one fact",
+    "one_fact_in_its_words": "… sharing a word with it",
+    "one_fact_in_other_words": "… in other words",
+    "several_facts": "several facts",
+}
 FIGURES = {  # benchmark: {key: (what it says, goal)}
     "edit": {
         "edited_new": ("after an edit, the reply says the new value", "≥ 0.95"),
@@ -79,9 +85,10 @@ def tables(folder: Path = RESULTS) -> str:
 def _recall(content: dict) -> list[str]:
     results = content["results"]
     of = {"memory": results["memory_details"], **results["baseline_details"]}
-    lines = ["| `recall`: the reply holds the value | one fact | several facts |", "|---|---|---|"]
+    head = " | ".join(["`recall`: the reply holds the value", *ASKED.values()])
+    lines = [f"| {head} |", "|---" * (len(ASKED) + 1) + "|"]
     for way, name in WAYS.items():
-        lines.append(f"| {name} | {_shown(of[way]['one_fact'])} | {_shown(of[way]['several_facts'])} |")
+        lines.append(f"| {name} | {' | '.join(_shown(of[way][key]) for key in ASKED)} |")
     return lines
 
 

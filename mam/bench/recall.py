@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from mam import fetch
 from mam.bench import baselines, common, prompts
 from mam.bench.scoring import contains, contains_all, contains_any, share, untold
+from mam.index import words
 from mam.lives import Fact, Life, Question
 from mam.values import Slot, Turn
 
@@ -31,9 +32,13 @@ class Tally:
     """Outcomes of one condition."""
 
     outcomes: list[tuple[str, bool]] = field(default_factory=list)
+    worded: dict[bool, list[bool]] = field(default_factory=lambda: {True: [], False: []})  # of what one fact answers
 
-    def add(self, question: Question, reply: str, abstained: bool = False) -> None:
-        self.outcomes.append((question.type, right(question, reply, abstained)))
+    def add(self, life: Life, question: Question, reply: str, abstained: bool = False) -> None:
+        ok = right(question, reply, abstained)
+        self.outcomes.append((question.type, ok))
+        if question.type in ONE:
+            self.worded[in_its_words(life, question)].append(ok)
 
     def share(self, *types: str) -> float | None:
         return share(ok for kind, ok in self.outcomes if kind in types)
@@ -41,6 +46,8 @@ class Tally:
     def summary(self) -> dict:
         return {
             "one_fact": self.share(*ONE),
+            "one_fact_in_its_words": share(self.worded[True]),
+            "one_fact_in_other_words": share(self.worded[False]),
             "several_facts": self.share(*SEVERAL),
             "by_type": common.by_type(self.outcomes),
         }
@@ -48,6 +55,12 @@ class Tally:
 
 def holds(slot: Slot, fact: Fact) -> bool:
     return contains(slot.text, fact.value)
+
+
+def in_its_words(life: Life, question: Question) -> bool:
+    """Whether the question shares a word with what was told, besides whom it is about: else none leads back to it."""
+    told = words(" ".join(fact.text for fact in evidence(life, question)))
+    return bool(words(question.text) & told - words(question.subject))
 
 
 def evidence(life: Life, question: Question) -> list[Fact]:
@@ -75,7 +88,7 @@ def run(world: common.World, settings: common.Settings) -> dict:
             with clock("memory"):
                 turns = [common.ask(space, question.text) for question in questions]
         for question, turn in zip(questions, turns, strict=True):
-            memory.add(question, turn.reply, turn.abstained)
+            memory.add(life, question, turn.reply, turn.abstained)
             if facts := evidence(life, question):
                 hits.append((question.type, hit(turn, facts)))
                 written += [any(holds(slot, fact) for slot in slots) for fact in facts]
@@ -85,7 +98,7 @@ def run(world: common.World, settings: common.Settings) -> dict:
                 lists = baselines.message_lists(name, told, [question.text for question in questions], minilm)
                 replies = baselines.answers(world.base, lists, common.MAX_TOKENS)
             for question, reply in zip(questions, replies, strict=True):
-                others[name].add(question, reply)
+                others[name].add(life, question, reply)
     return _results(memory, others, hits, written, clock)
 
 

@@ -1,7 +1,7 @@
 """When is a reply right, and how are many of them summed up. Knows strings and numbers only.
 
 Memory and baselines are scored by the same functions, and where a rule is lenient (articles, the order of day and
-month) it is so for all of them.
+month, a preposition before the value) it is so for all of them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ _MONTH_FIRST = re.compile(rf"\b({_MONTH}) (\d{{1,2}})(?:st|nd|rd|th)?\b")
 _ORDINAL = re.compile(rf"\b(\d{{1,2}})(?:st|nd|rd|th)(?= (?:of )?(?:{_MONTH})\b)")
 _OF_MONTH = re.compile(rf"\b(\d{{1,2}}) of ({_MONTH})\b")
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_PREPOSITION = re.compile(r"^(?:in|on|at|to|by|from)\b ")  # "on Lake Garda": she "drives to Lake Garda"
 _NOT_WORD = re.compile(r"[^\w]+|_")
 
 # The usual ways of saying "I was not told"; searched in the normalised reply, where an apostrophe is a space.
@@ -44,7 +45,7 @@ def normal(text: str) -> str:
 
 def contains(reply: str, value: str) -> bool:
     """Whether the value stands in the reply as whole words: "Rex" is not in "Rexford", nor 4 in 14."""
-    wanted = normal(value)
+    wanted = _PREPOSITION.sub("", normal(value))
     return bool(wanted) and f" {wanted} " in f" {normal(reply)} "
 
 

@@ -27,14 +27,16 @@ def learning(curves: dict[str, list[tuple[int, float]]], dark: bool = False) -> 
         shown = {"x": steps, "legendgroup": name, "name": plain(name), "mode": "lines", "row": 1, "col": 1}
         figure.add_scatter(**shown, y=values, line={"color": colour, "width": 1}, opacity=0.3, showlegend=False)
         figure.add_scatter(**shown, y=mean, line={"color": colour, "width": 2})
-    for (name, points), colour in zip(shares.items(), COLOURS, strict=False):
+    for (name, points), colour in zip(shares.items(), COLOURS[len(losses) :], strict=False):
         steps, values = zip(*points, strict=True)
-        shown = {"x": steps, "name": plain(name), "mode": "lines+markers", "row": 1, "col": 2}
+        shown = {"x": steps, "name": plain(name), "mode": "lines+markers", "legend": "legend2", "row": 1, "col": 2}
         figure.add_scatter(**shown, y=values, line={"color": colour, "dash": "dot"})
-    figure.update_xaxes(title={"text": "step", "font": {"color": QUIET[dark]}})
+    last = max((points[-1][0] for points in curves.values()), default=1)
+    figure.update_xaxes(title={"text": "step", "font": {"color": QUIET[dark]}}, range=[0, last * 1.04])
     figure.update_yaxes(rangemode="tozero", row=1, col=1)
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%", row=1, col=2)
-    figure.update_layout(legend={"orientation": "h", "y": -0.25})
+    below = {"orientation": "h", "y": -0.25}
+    figure.update_layout(legend=below, legend2=below | {"x": 0.55})
     return styled(figure, HEIGHT, dark)
 
 

@@ -6,6 +6,7 @@ what is in use changes only when somebody keeps the result.
 
 from __future__ import annotations
 
+import atexit
 import csv
 import shutil
 import subprocess
@@ -53,6 +54,7 @@ class Run:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
             )
+        atexit.register(self._end)  # a page that is closed leaves no run behind that nobody watches
 
     def progress(self) -> Progress:
         code = self._process.poll()
@@ -67,10 +69,14 @@ class Run:
 
     def discard(self) -> None:
         """End it at once and throw its result away."""
+        self._end()
+        atexit.unregister(self._end)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end(self) -> None:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _last_line(self) -> str:
         text = self._log.read_text("utf-8", "replace") if self._log.exists() else ""

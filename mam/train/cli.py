@@ -25,9 +25,9 @@ from mam.train.tune import calibrate, tune_gate, tune_reading, tune_relation
 SEED = 0
 PARTS = {
     "memory": Schedule(steps=400, every=50, minutes=20),
-    "reranker": Schedule(steps=3000, every=300, patience=5, minutes=45),
+    "reranker": Schedule(steps=2400, every=300, patience=5, minutes=45),
     "relation": Schedule(steps=600, every=150, minutes=8),
-    "integrator": Schedule(steps=480, every=80, minutes=40),
+    "integrator": Schedule(steps=960, every=120, minutes=50),
 }
 SMOKE = {name: Schedule(steps=2, every=2) for name in PARTS}
 VALIDATION = 48  # lives

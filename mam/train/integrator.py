@@ -26,7 +26,7 @@ from mam.train.batch import Example, answer_logits
 from mam.train.data import Asked, Passage, Scene, passage_scene, scene
 from mam.train.loop import Part
 
-LIVES, PASSAGES = 8, 3  # examples of a step
+LIVES, PASSAGES = 8, 2  # examples of a step
 REUSED = 4  # questions asked of a scene before the next one is made
 K = 8
 SEVERAL = 0.4  # share of questions about a life that are drawn from those with several slots

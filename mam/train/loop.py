@@ -28,6 +28,7 @@ from mam.model import trained
 
 STOP = "stop"  # a file of this name in the run's folder: validate and end after this step
 
+
 @dataclass
 class Part:
     """What the loop needs to know of a part. `validate` returns named figures; "score" decides, higher is better."""

@@ -76,8 +76,7 @@ def pairs(case: Case, random: Random) -> list[Pair]:
     taken = right + wrong[:1] + random.sample(wrong[1:], min(1, len(wrong[1:])))
     f = case.found
     plain = [
-        Pair(f.message, f.texts[i], None if case.right[i] and case.needs_who else case.right[i], False)
-        for i in taken
+        Pair(f.message, f.texts[i], None if case.right[i] and case.needs_who else case.right[i], False) for i in taken
     ]
     if case.who is None:
         return plain

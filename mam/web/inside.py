@@ -35,10 +35,14 @@ class Inside:
 
     def follow(self, id: str | None, request: gr.Request) -> tuple[str, str, str]:
         """The same after a change anywhere: a purge in another tab takes words out of a turn, or all of it away."""
+        return self.look(id if self._turn(id, request) else None, request)
+
+    def _turn(self, id: str | None, request: gr.Request) -> Turn | None:
+        """The turn as it is now; None for none, and for one that is not there any more."""
         try:
-            return self.look(id, request)
+            return None if id is None else self.desk.turn(id, request)
         except InputError:
-            return self.look(None, request)
+            return None
 
     def _tokens(self, last: Turn, request: gr.Request) -> tuple[int, int]:
         """Tokens of the context: those of the slots, and those of the prompt."""
@@ -49,26 +53,28 @@ class Inside:
                 engine.base.tokenizer(prompt_text(last), add_special_tokens=False)["input_ids"]
             )
 
-    def plots(self, id: str | None, tab: str, dark: bool, request: gr.Request) -> tuple[str, str]:
-        """Parts of the scores, and stages."""
-        if tab != INSIDE:
-            return (gr.skip(),) * 2
-        if id is None:
-            return "", ""
-        last = self.desk.turn(id, request)
-        parts = drawn(figures.score_parts(last, dark)) if last.reads else ""
-        return parts, drawn(figures.stages(last, dark)) if last.timing else ""
+    def plots(self, id: str | None, tab: str, dark: bool, drawn_now: tuple, request: gr.Request) -> tuple:
+        """(parts of the scores, stages, what is drawn now); nothing new when that is drawn already."""
+        last = self._turn(id, request)
+        if tab != INSIDE or drawn_now == (last, dark):
+            return (gr.skip(),) * 3
+        parts = drawn(figures.score_parts(last, dark)) if last and last.reads else ""
+        stages = drawn(figures.stages(last, dark)) if last and last.timing else ""
+        return parts, stages, (last, dark)
 
-    def heat_map(self, id: str | None, tab: str, dark: bool, request: gr.Request) -> str:
-        """Tokens of the reply by memory; a look back through the base, once for every memory it was given."""
-        if tab != INSIDE:
-            return gr.skip()
-        if id is None:
-            return ""
-        m, last = self.desk.space(request), self.desk.turn(id, request)
-        if not last.reply or last.abstained or not any(read.given for read in last.reads):
-            return ""
-        return drawn(figures.heat_map(last, m.attribution(last), m.influence(last), dark))
+    def heat_map(self, id: str | None, tab: str, dark: bool, drawn_now: tuple, request: gr.Request) -> tuple:
+        """Tokens of the reply by memory, and what is drawn now; looks back through the base once for every memory."""
+        last = self._turn(id, request)
+        if tab != INSIDE or drawn_now == (last, dark):
+            return (gr.skip(),) * 2
+        if not last or not last.reply or last.abstained or not any(read.given for read in last.reads):
+            return "", (last, dark)
+        m = self.desk.space(request)
+        return drawn(figures.heat_map(last, m.attribution(last), m.influence(last), dark)), (last, dark)
+
+    def open(self, id: str | None, dark: bool, drawn_now: tuple, request: gr.Request) -> tuple:
+        """Its own tab, with what can be drawn at once: waiting for the tab to ask for it would take twice as long."""
+        return gr.Tabs(selected=INSIDE), INSIDE, *self.plots(id, INSIDE, dark, drawn_now, request)
 
     def beside(self, here: Here) -> None:
         """The short version, beside the chat."""
@@ -76,6 +82,7 @@ class Inside:
         self.whole = gr.Button("Look inside this turn", size="sm", elem_id="whole")
 
     def view(self, here: Here) -> None:
+        self.plotted, self.mapped = gr.State(()), gr.State(())  # what the figures show
         self.head = gr.HTML(heading(None), elem_id="heading", js_on_load=None)
         with gr.Column(elem_classes="linked"):
             self.heat = plot("Heat map: tokens of the reply by memory", elem_id="heat")
@@ -93,10 +100,11 @@ class Inside:
         words = [self.short, self.head, self.given]
         here.turn.change(plainly(self.look), here.turn, words, **QUIET)
         here.version.change(plainly(self.follow), here.turn, words, **QUIET)
-        for happens in (here.turn.change, here.tab.change):
-            happens(plainly(self.plots), [here.turn, here.tab, here.dark], [self.parts, self.stages], **QUIET)
-            happens(plainly(self.heat_map), [here.turn, here.tab, here.dark], self.heat, **QUIET)
-        self.whole.click(lambda: (gr.Tabs(selected=INSIDE), INSIDE), None, [tabs, here.tab], **QUIET)
+        figures_of, shows = [here.turn, here.tab, here.dark], [self.parts, self.stages, self.plotted]
+        for happens in (here.turn.change, here.tab.change, here.version.change):
+            happens(plainly(self.plots), [*figures_of, self.plotted], shows, **QUIET)
+            happens(plainly(self.heat_map), [*figures_of, self.mapped], [self.heat, self.mapped], **QUIET)
+        self.whole.click(plainly(self.open), [here.turn, here.dark, self.plotted], [tabs, here.tab, *shows], **QUIET)
         for drawing in (self.heat, self.parts):
             drawing.select(plainly(self.picked), None, here.slot, **QUIET)
 
@@ -112,7 +120,8 @@ def panel(last: Turn | None) -> str:
     """What was read for a reply, what was kept of the message and what not."""
     if last is None:
         return f'<div class="turn"><p class="empty">{EMPTY}</p></div>'
-    return f'<div class="turn">{_read(last)}{_kept(last)}{_archived(last)}{_rejected(last)}{_timing(last)}</div>'
+    parts = (_read, _kept, _archived, _rejected, _decided, _timing)
+    return f'<div class="turn">{"".join(part(last) for part in parts)}</div>'
 
 
 def heading(last: Turn | None) -> str:
@@ -177,6 +186,7 @@ def _kept(last: Turn) -> str:
 
     def line(write: Write) -> str:
         label = RELATIONS[write.relation] + (", replaces an older memory" if write.superseded else "")
+        label += "" if write.relation_score is None else f" ({write.relation_score * 100:.0f} %)"
         return (
             f'<li><span class="text">{escape(write.slot.text)}</span><small>{label} · {_sure(write.score)}</small></li>'
         )
@@ -210,6 +220,25 @@ def _rejected(last: Turn) -> str:
 
 def _sure(score: float) -> str:
     return f"worth keeping: {score * 100:.0f} %"
+
+
+def _decided(last: Turn) -> str:
+    """The thresholds of that turn, with what it had to set against them."""
+    held = 1 - last.null_weight
+    rules = {
+        "gate": "worth keeping: from {limit} on",
+        "relation": "known already, or an update: from {limit} on",
+        "read": f"memories together: {held * 100:.0f} %; read from {{limit}} on",
+        "given": "one memory: handed on from {limit} on",
+        "asked": f"asks for what was only told: {last.asked * 100:.0f} %; then, unless it is read, from {{limit}} on"
+        " it says that it was not told",
+    }
+    lines = "".join(
+        f"<li>{rule.format(limit=f'{last.thresholds[name] * 100:.0f} %')}</li>"
+        for name, rule in rules.items()
+        if name in last.thresholds
+    )
+    return f'<details><summary>What decided</summary><ul class="decided">{lines}</ul></details>' if lines else ""
 
 
 def _timing(last: Turn) -> str:

@@ -26,6 +26,7 @@ ORDERS = {
 ROWS = 50  # of the table at once
 ANY = ""  # value of a filter that lets everything through
 FIRST = ("Remembered", "", "text", "newest", ANY, ANY, ANY, False)  # what the table shows at first
+BLANK = (FIRST, 0, None)  # nothing of it is drawn yet
 
 
 class Memory:
@@ -51,19 +52,22 @@ class Memory:
     ) -> tuple[str, int, tuple]:
         """The rows of a page of what is looked for, from its beginning when that is not what it was `before`.
 
-        Returns (rows, page, what is looked for).
+        Returns (rows, page, what is drawn now: what is looked for, page and data version).
         """  # fmt: skip
         if tab != MEMORY:
             return (gr.skip(),) * 3
         if shown not in SHOWN:
             raise InputError(f"There is no list {shown!r}.")
         m, looking = self.desk.space(request), (shown, query, by, order, tag, origin, session, pinned)
+        version = m.version()
+        if tuple(before) == (looking, page, version):
+            return (gr.skip(),) * 3
         filters = {"tag": tag or None, "session": session or None, "pinned": pinned or None}
         kind, _, name = origin.partition(":")
         if kind in ("speaker", "document"):
             filters[kind] = name
         filters = {name: value for name, value in filters.items() if value is not None}
-        page = page if tuple(before) == looking else 0
+        page = page if before[0] == looking else 0
         found = m.find(query, by, SHOWN[shown], order=order, offset=page * ROWS, limit=ROWS, **filters)
         if found.total and not found.slots:  # so much was deleted meanwhile that this page is no more
             page = (found.total - 1) // ROWS
@@ -71,7 +75,7 @@ class Memory:
         ranked = query.strip() and by in ("reader", "words")
         note = "Best first; only what is remembered is searched." if ranked else ""
         narrowed = bool(filters or query.strip() or shown != FIRST[0])
-        return slots(found, page, note, narrowed, _capacity(m)), page, looking
+        return slots(found, page, note, narrowed, _capacity(m)), page, (looking, page, version)
 
     def choices(self, tab: str, tag: str, origin: str, session: str, request: gr.Request) -> tuple:
         """What there is to choose from in the filters now; a choice that is gone is let go."""
@@ -92,17 +96,18 @@ class Memory:
 
     # -- changing -------------------------------------------------------------------------------------------------
 
-    def act(self, event: gr.EventData, request: gr.Request) -> tuple:
-        """A button of the table; returns (data version, report, open memory, page, turn)."""
+    def act(self, event: gr.EventData, request: gr.Request, page: int, *looking) -> tuple:
+        """A button of the table; returns (data version, report, open memory, turn, and what `table` returns)."""
         m, same = self.desk.space(request), gr.skip()
         act = sent(event, "act")
         if act == "open":
-            return same, same, m.slot(sent(event, "slot")).id, same, same
+            return same, same, m.slot(sent(event, "slot")).id, same, same, same, same
         if act == "page":
-            return same, same, same, max(sent(event, "page", int), 0), same
+            return same, same, same, same, same, max(sent(event, "page", int), 0), same
         report = changed(m, event)
         looked = None if act == "purge" else same  # the turn on show may quote what was purged
-        return m.version(), report or same, same, same, looked
+        # the table goes back with the answer: waiting for the new data version to ask for it would take twice as long
+        return m.version(), report or same, same, looked, *self.table(page, *looking, request)
 
     def add(self, text: str, request: gr.Request) -> tuple[str, int]:
         m = self.desk.space(request)
@@ -139,7 +144,7 @@ class Memory:
     # -- where it all is ------------------------------------------------------------------------------------------
 
     def view(self, here: Here) -> None:
-        self.page, self.before = gr.State(0), gr.State(FIRST)
+        self.page, self.before = gr.State(0), gr.State(BLANK)
         with gr.Row(elem_id="by-hand", equal_height=True):
             self.note = gr.Textbox(
                 placeholder="Add a memory by hand …", show_label=False, container=False, max_lines=3, scale=8,
@@ -181,7 +186,10 @@ class Memory:
             happens(plainly(self.choices), [here.tab, *own], own, **latest)
         self.clear.click(lambda: FIRST, None, filters, **QUIET)
         self.rows.select(
-            plainly(self.act), None, [here.version, report.sheet, here.slot, self.page, here.turn], **QUIET
+            plainly(self.act),
+            [self.page, self.before, here.tab, *filters],
+            [here.version, report.sheet, here.slot, here.turn, *shows],
+            **QUIET,
         )
         for happens in (self.note.submit, self.keep.click):
             happens(plainly(self.add), self.note, [self.note, here.version], **QUIET)

@@ -17,7 +17,18 @@ from mam.web.here import script
 
 LIBRARY = Path(plotly.__file__).parent / "package_data"  # served to the page: no request leaves the machine
 SCRIPT = f"/gradio_api/file={LIBRARY / 'plotly.min.js'}"
-AHEAD = f'<link rel="prefetch" as="script" href="{SCRIPT}">'  # fetched while nobody waits, run with the first figure
+# Reading plotly.js takes a browser about a second: it does so while nobody waits, or with the first figure.
+AHEAD = f"""<script>
+window.withPlotly = () => window.plotlyRead ??= new Promise(done => {{
+  const code = document.createElement("script");
+  code.src = "{SCRIPT}";
+  code.onload = done;
+  document.head.append(code);
+}});
+const idle = window.requestIdleCallback ?? setTimeout;
+const soon = () => setTimeout(() => idle(() => window.withPlotly()), 1000);
+document.readyState === "complete" ? soon() : addEventListener("load", soon);
+</script>"""
 
 
 def plot(label: str, **more) -> gr.HTML:
@@ -27,7 +38,6 @@ def plot(label: str, **more) -> gr.HTML:
         value="",
         html_template=f'<div class="plot" role="img" aria-label="{escape(label)}"></div>',
         js_on_load=script("plot.js"),
-        head=f'<script src="{SCRIPT}" defer></script>',
         **more,
     )
 

@@ -74,9 +74,7 @@ class Timeline:
         texts = now | {slot.id: slot for slot in then}
         return did(found, number, title, happened, texts), table(active, touched), drawing
 
-    def _map(
-        self, m: Space, slots: Sequence[Slot], moved: set[str], touched: dict[str, Happening], dark: bool
-    ) -> str:
+    def _map(self, m: Space, slots: Sequence[Slot], moved: set[str], touched: dict[str, Happening], dark: bool) -> str:
         """Slots where they were: one that was edited since stands where it was before."""
         layout = m.layout(2, wait=False)
         if not slots:
