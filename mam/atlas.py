@@ -162,7 +162,7 @@ class Atlas:
         held = np.stack([known[id].coordinates for id in anchors])
         found = placed(fit.method, keys[[at[id] for id in anchors]], held, keys[[at[id] for id in fresh]])
         made = [
-            Place(slots[at[id]].version, False, where, _been(known.get(id)))
+            Place(slots[at[id]].version, False, where, known[id].coordinates if id in known else None)
             for id, where in zip(fresh, found, strict=True)
         ]
         try:
@@ -217,13 +217,6 @@ class Atlas:
             places.replace(tx, self._space.engine.memory.fingerprint, dimensions, fit, slots, coordinates)
 
 
-def _been(place: Place | None) -> np.ndarray | None:
-    """Every place that a slot had since the fit, its present one the last: a purge has to know them all."""
-    if place is None:
-        return None
-    return np.vstack([*([] if place.before is None else [place.before]), place.coordinates])
-
-
 def _layout(dimensions: int, fit: Fit | None, known: dict[str, Place]) -> Layout:
     if fit is None:
         return Layout((), np.zeros((0, dimensions)), "PCA", {"n": 0}, None)
@@ -236,7 +229,7 @@ def _layout(dimensions: int, fit: Fit | None, known: dict[str, Place]) -> Layout
         fit.parameters,
         fit.at,
         len(known) - anchors,
-        {id: place.before[-1] for id, place in known.items() if place.before is not None},
+        {id: place.before for id, place in known.items() if place.before is not None},
         due,
     )
 

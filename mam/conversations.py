@@ -28,8 +28,7 @@ import dateparser
 
 from mam.errors import InputError, legible
 from mam.exchange import LONGEST, LONGEST_MESSAGE, check_time, clean
-from mam.store import LONGEST_TITLE
-from mam.values import ASSISTANT, USER
+from mam.values import ASSISTANT, LONGEST_TITLE, USER
 
 LARGEST = 200_000_000  # bytes of a file
 _TIMES = ("time", "timestamp", "created_at", "create_time", "date", "at")

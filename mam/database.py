@@ -35,7 +35,7 @@ def data_folder(path: str | os.PathLike | None = None) -> Path:
     """The folder of all users' files: `path`, else $MAM_HOME, else the platform's place for application data."""
     if path is None:
         path = os.environ.get("MAM_HOME") or platformdirs.user_data_dir("mam", appauthor=False)
-    folder = Path(path).expanduser()
+    folder = Path(path).expanduser().absolute()  # the program may go to another folder meanwhile
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give the folder that holds the memories.")
     return folder

@@ -16,7 +16,6 @@ import sqlalchemy as sa
 
 from mam import rows
 from mam.database import Database, Transaction
-from mam.dates import resolve
 from mam.errors import InputError
 from mam.schema import keys, layouts, places, removed, sessions, slots, turns, versions
 from mam.values import Slot, Turn
@@ -26,6 +25,7 @@ SHORT = 2  # words; an answer as short as this is only erased where it was said:
 CUT = 4  # characters of a text's end that are still taken for it where a trace was cut off
 CONTEXT = 400  # characters of context that a trace keeps (see `candidates`)
 SHORTENED = "(only the last "  # stands in what the base was given when the message was too long (see `prompt`)
+END = 12  # characters by which one of many texts is told
 MANY = 20  # texts; for more, all rows are looked at instead of asking the database for each text
 BOUND = 500  # values in one statement
 
@@ -43,7 +43,7 @@ class Erased:
     texts: set[str] = field(default_factory=set)
     living: set[str] = field(default_factory=set)  # those that are part of longer words elsewhere: "Rex" in "Rexona"
     vectors: list[bytes] = field(default_factory=list)
-    edited: bool = False  # then there were other keys, of texts that these slots had before
+    forgotten: set[sa.Table] = field(default_factory=set)  # hold, or held, vectors of these slots that are not known
 
 
 def erase_slots(tx: Transaction, database: Database, ids: Collection[str]) -> Erased:
@@ -62,11 +62,12 @@ def erase_slots(tx: Transaction, database: Database, ids: Collection[str]) -> Er
     return erased
 
 
-def _vectors(tx: Transaction, id: str) -> list[bytes]:
-    """Keys of a slot, and its coordinates on maps."""
-    found = [*tx.execute(sa.select(keys.c.key).where(keys.c.slot == id))]
-    found += tx.execute(sa.select(places.c.coordinates, places.c.before).where(places.c.slot == id))
-    return [bytes(value) for row in found for value in row if value is not None]
+def _note_vectors(tx: Transaction, erased: Erased, id: str, edited: bool) -> None:
+    """Note the keys and the places of a slot; those it had before an edit or a new map, nobody knows any more."""
+    erased.vectors += map(bytes, tx.scalars(sa.select(keys.c.key).where(keys.c.slot == id)))
+    on_maps = tx.execute(sa.select(places.c.coordinates, places.c.before).where(places.c.slot == id)).all()
+    erased.vectors += [bytes(value) for row in on_maps for value in row if value is not None]
+    erased.forgotten |= ({keys} if edited else set()) | ({places} if on_maps else set())
 
 
 def erase_session(tx: Transaction, database: Database, id: str) -> Erased:
@@ -120,14 +121,13 @@ def _collect(tx: Transaction, ids: list[str], erased: Erased, homes: dict[str, s
         if slot is None:
             raise InputError(f"There is no memory {id!r}.")
         been = {slot.text, *tx.scalars(sa.select(versions.c.text).where(versions.c.slot == id))}
-        erased.edited |= len(been) > 1
         fresh |= been
         if len(slot.said.split()) > SHORT:
             fresh.add(slot.said)
         fresh |= {" ".join(text.split()) for text in fresh}  # as the trace shows what the base was given
         if slot.turn:
             homes.setdefault(slot.turn, set()).add(slot.said)
-        erased.vectors += _vectors(tx, id)
+        _note_vectors(tx, erased, id, len(been) > 1)
     erased.slots += ids
     erased.texts |= fresh
     return fresh
@@ -150,16 +150,16 @@ def _drop(tx: Transaction, erased: Erased) -> None:
 
 def _cut_from_slots(tx: Transaction, database: Database, texts: set[str], erased: Erased) -> list[str]:
     """Cut texts out of all other slots; returns the ids of those that held nothing else."""
-    cut, emptied, gone = eraser(texts, ""), [], set(erased.slots)
+    cut, note, emptied, gone = eraser(texts, ""), _living(erased), [], set(erased.slots)
     for row in _holding(tx, database, slots, (slots.c.text, slots.c.said), texts):
         if row.id in gone:
             continue
         text, said = cut(row.text).strip(), cut(row.said).strip() or PURGED
-        _note_living(erased, text, said)
+        note(text, said)
         if not re.search(r"\w", text):
             emptied.append(row.id)
         elif (text, said) != (row.text, row.said):
-            erased.vectors += _vectors(tx, row.id)
+            _note_vectors(tx, erased, row.id, False)
             for derived in (keys, places):
                 tx.execute(derived.delete().where(derived.c.slot == row.id))
             # a new version: whoever still sees the old text and saves it again gets a conflict
@@ -174,8 +174,8 @@ def _cut_from_slots(tx: Transaction, database: Database, texts: set[str], erased
 
 def _erase_turns(tx: Transaction, database: Database, erased: Erased, homes: dict[str, set[str]]) -> None:
     """Erase from all turns, and a little more from those in which the slots were told."""
-    erase = eraser(erased.texts)
-    trimmed = _trimmer(erased.texts)
+    find, trimmed = finder(erased.texts), _trimmer(erased.texts)
+    note, note_json = _living(erased), _living(erased, _in_json)
     found = {row.seq: row for row in _holding(tx, database, turns, (turns.c.text, turns.c.reply), erased.texts)}
     found |= {row.seq: row for row in _holding(tx, database, turns, (turns.c.trace,), set(map(_in_json, erased.texts)))}
     at = list(homes)
@@ -183,11 +183,11 @@ def _erase_turns(tx: Transaction, database: Database, erased: Erased, homes: dic
         where = sa.select(turns.c.session).where(turns.c.id.in_(at[start : start + BOUND]))
         found |= {row.seq: row for row in tx.execute(sa.select(turns).where(turns.c.session.in_(where)))}
     for row in found.values():
-        clean = eraser(erased.texts | homes[row.id]) if row.id in homes else erase
+        clean = _erasing(_also(find, homes.get(row.id, set())), PURGED)
         after = {"text": clean(row.text), "reply": clean(row.reply)}
-        _note_living(erased, *after.values())
+        note(*after.values())
         after["trace"] = erase_json(row.trace, lambda text, clean=clean: trimmed(clean(text)))
-        _note_living(erased, after["trace"], written=_in_json)
+        note_json(after["trace"])
         if after["trace"] == erase_json(row.trace, str):  # only written in another way
             after["trace"] = row.trace
         if any(after[name] != getattr(row, name) for name in after):
@@ -196,22 +196,29 @@ def _erase_turns(tx: Transaction, database: Database, erased: Erased, homes: dic
 
 
 def _erase_column(tx: Transaction, database: Database, column: sa.Column, erased: Erased, mark: str) -> None:
-    erase, table = eraser(erased.texts, mark), column.table
+    erase, note, table = eraser(erased.texts, mark), _living(erased), column.table
     for row in _holding(tx, database, table, (column,), erased.texts):
         text = getattr(row, column.name)
         clean = erase(text).strip() or PURGED
-        _note_living(erased, clean)
+        note(clean)
         if clean != text:
             values = {column.name: clean}
             if table is versions:  # where a slot was on the maps says something of the text that it had there
-                values["when"], erased.edited = _day(clean, row.when, row.at), True
-                erased.vectors += _vectors(tx, row.slot)
+                values["when"] = _day(clean, row.when, row.at)
+                _note_vectors(tx, erased, row.slot, True)
                 tx.execute(places.delete().where(places.c.slot == row.slot))
             tx.execute(table.update().where(table.c.seq == row.seq).values(values))
 
 
-def _note_living(erased: Erased, *values: str, written: Callable[[str], str] = str) -> None:
-    erased.living |= {text for text in erased.texts if any(written(text) in value for value in values)}
+def _living(erased: Erased, written: Callable[[str], str] = str) -> Callable[..., None]:
+    """A function that notes which of the texts still stand in values: those that are part of longer words there."""
+    by_form = {written(text): text for text in erased.texts}
+    find = finder(by_form)
+
+    def note(*values: str) -> None:
+        erased.living |= {by_form[form] for value in values for form in find(value)}
+
+    return note
 
 
 def _holding(
@@ -221,12 +228,11 @@ def _holding(
     texts = {text for text in texts if text}
     if not texts:
         return
-    query = sa.select(table)
+    query, find = sa.select(table), finder(texts)
     if len(texts) <= MANY:
         query = query.where(sa.or_(*(database.contains(column, text) for column in columns for text in texts)))
     for row in tx.execute(query).all():
-        values = [getattr(row, column.name) or "" for column in columns]
-        if any(text in value for value in values for text in texts):
+        if any(find(getattr(row, column.name) or "") for column in columns):
             yield row
 
 
@@ -234,14 +240,46 @@ def _in_json(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
+def finder(texts: Iterable[str]) -> Callable[[str], list[str]]:
+    """A function that says which of the texts stand in a value, the longest first.
+
+    Where they are many, only those whose last characters are there are looked for: a purge of a long conversation, or
+    of everything, would otherwise compare every text with every row.
+    """
+    known = sorted({text for text in texts if text}, key=_longest_first)
+    by_end: dict[str, list[str]] = {}
+    for text in known:
+        by_end.setdefault(text[-END:], []).append(text)
+    short = [text for text in known if len(text) < END]
+
+    def find(value: str) -> list[str]:
+        near = known
+        if len(known) > MANY:
+            ends = by_end.keys() & {value[at : at + END] for at in range(len(value) - END + 1)}
+            near = sorted((text for end in ends for text in by_end[end]), key=_longest_first) + short
+        return [text for text in near if text in value]
+
+    return find
+
+
+def _longest_first(text: str) -> tuple[int, str]:
+    return -len(text), text
+
+
+def _also(find: Callable[[str], list[str]], more: set[str]) -> Callable[[str], list[str]]:
+    """The same with a few more texts."""
+    return lambda value: sorted({*find(value), *finder(more)(value)}, key=_longest_first) if more else find(value)
+
+
 def eraser(texts: Iterable[str], mark: str = PURGED) -> Callable[[str], str]:
     """A function that puts `mark` in place of whole occurrences of the texts, the longest first."""
-    known = sorted((text for text in texts if text), key=len, reverse=True)
+    return _erasing(finder(texts), mark)
 
+
+def _erasing(find: Callable[[str], list[str]], mark: str) -> Callable[[str], str]:
     def erase(value: str) -> str:
-        for text in known:
-            if text in value:
-                value = re.sub(rf"(?<!\w){re.escape(text)}(?!\w)", lambda _: mark, value)
+        for text in find(value):
+            value = re.sub(rf"(?<!\w){re.escape(text)}(?!\w)", lambda _: mark, value)
         return value
 
     return erase
@@ -274,6 +312,8 @@ def erase_json(text: str, erase: Callable[[str], str]) -> str:
 
 def _day(text: str, when: str | None, told: str) -> str | None:
     """The day that a text speaks of after something was cut out of it."""
+    from mam.dates import resolve  # takes a moment to import, and few purges ask for it
+
     return when and resolve(text, datetime.fromisoformat(told).astimezone())[1]
 
 
@@ -290,6 +330,8 @@ def _trimmer(texts: Iterable[str]) -> Callable[[str], str]:
             starts += [match.end() for match in re.finditer(r"\n", value)]
         for start in reversed(starts):
             for text in known:
+                if value[start : start + CUT + 1] not in text:
+                    continue
                 for length in range(min(len(text) - 1, len(value) - start), CUT, -1):
                     if value.startswith(text[-length:], start):
                         value = value[:start] + PURGED + value[start + length :]

@@ -25,7 +25,8 @@ characters; ids are 8 to 64 letters, digits, "-" or "_"; times are ISO 8601 with
     trace      writes, rejected, reads: lists of the three kinds below; null_weight?, asked?: numbers; abstained?,
                stopped?: true or false; given?: text; tokens?: from 0; timing?: {stage: seconds}; archived?: a list;
                thresholds?: {name: number}
-    of writes      slot; score: number; relation: text; superseded?: id; relation_score?: number
+    of writes      slot; score: number; relation: "new", "duplicate" or "update"; superseded?: id;
+                   relation_score?: number
     of rejected    text, said: texts; span; speaker?, context?, why?: texts; when?: ISO date; score?: number
     of reads       slot; weight: number; parts?: {name: number}; given?: true or false
     of archived    slot; score: number; parts?: {name: number}
@@ -46,7 +47,7 @@ from typing import Union, get_args, get_origin, get_type_hints
 
 from mam import rows
 from mam.errors import InputError, legible
-from mam.values import DELETED, LONGEST_TAG, MOST_TAGS, STATES, Session, Slot, Turn, Version
+from mam.values import DELETED, LONGEST_TAG, MOST_TAGS, RELATIONS, STATES, Session, Slot, Turn, Version
 
 VERSION = 2
 PART = ".part"  # ends the name of a file that is still being written
@@ -194,6 +195,7 @@ def _written(user: str, lines: Iterable[dict]) -> Iterator[str]:
 
 
 def _write(path: Path, user: str, lines: Iterable[dict]) -> None:
+    _check_name(path)
     part = path.with_name(f".{path.name}{PART}")
     try:
         with part.open("w", encoding="utf-8") as file:
@@ -206,13 +208,21 @@ def _write(path: Path, user: str, lines: Iterable[dict]) -> None:
         raise InputError(f"{path} could not be written ({error.strerror}); choose another place.") from error
 
 
+def _check_name(path: Path) -> None:
+    """An export would replace a memory, and to open one is to unlock it (see `database.RawFile`)."""
+    if re.fullmatch(r"memory-.+\.db(-\w.*)?", path.name):
+        raise InputError(f"{path} is named as a memory itself is; choose another file.")
+
+
 # -- reading --------------------------------------------------------------------------------------------------------
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, str]]:
     """Lines that are not empty, with their numbers; the first one always, even if it is."""
+    _check_name(path)
     with legible(path):
-        with path.open(encoding="utf-8-sig") as file:
+        # bytes that are no UTF-8 are found, and named with their line, as half characters
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
             number = 0
             while line := file.readline(LONGEST_LINE):
                 number += 1
@@ -284,6 +294,8 @@ def _check(value: object, kind: object, name: str) -> None:
         raise ValueError(f"{name} is not of the right kind")
     elif kind is str:
         value.encode("utf-8")  # half a character cannot be kept
+        if len(value) > max(LONGEST.values()):
+            raise ValueError(f"{name} is longer than {max(LONGEST.values()):,} characters")
     elif kind is int and abs(value) >= LARGEST_NUMBER:
         raise ValueError(f"{name} is an impossible number")
     elif kind is datetime:
@@ -344,13 +356,16 @@ def _stated(row: dict) -> dict:
 
 
 def _session(row: dict) -> Session:
-    if not isinstance(row.get("title"), str):
-        raise ValueError("a session without a title")
-    return Session(_id(row["id"]), row["title"], _time(row["created"]), archived=row["archived"])
+    return Session(_id(row["id"]), _text(row, "title"), _time(row["created"]), archived=row["archived"])
 
 
 def _turn(row: dict) -> Turn:
-    return rows.turn_from(_id(row["id"]), row["session"], row["text"], row["reply"], _time(row["at"]), row["trace"])
+    turn = rows.turn_from(_id(row["id"]), row["session"], row["text"], row["reply"], _time(row["at"]), row["trace"])
+    if any(write.relation not in RELATIONS for write in turn.writes):
+        raise ValueError("an unknown relation")
+    if any(each.slot.state not in STATES for each in (*turn.writes, *turn.reads, *turn.archived)):
+        raise ValueError("an unknown state")
+    return turn
 
 
 def _id(value: object) -> str:

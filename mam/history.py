@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from mam import rows
 from mam.database import Transaction, read_number, read_version
+from mam.erasure import PURGED
 from mam.errors import InputError
 from mam.schema import keys, slots, versions
 from mam.values import DELETED, Slot, Version
@@ -99,6 +100,7 @@ def undo(tx: Transaction) -> list[Slot]:
 
 def _back(now: Slot, then: Version) -> Slot:
     """The slot as it was; its version goes on growing, so that whoever looked at it in between notices."""
-    version = now.version + (now.text != then.text)
     stated = {name: getattr(then, name) for name in _STATED if name != "version"}
-    return replace(now, version=version, **stated)
+    if then.text == PURGED:
+        stated["text"] = now.text  # what was purged does not come back, and its mark is no memory
+    return replace(now, version=now.version + (now.text != stated["text"]), **stated)

@@ -14,7 +14,7 @@ from datetime import datetime
 import numpy as np
 import sqlalchemy as sa
 
-from mam import rows, schema
+from mam import rows
 from mam.database import Transaction
 from mam.schema import layouts, places, slots
 from mam.values import Slot
@@ -38,7 +38,7 @@ class Place:
     version: int  # of the slot when it was put there
     anchor: bool  # part of the fit; others were placed among the anchors
     coordinates: np.ndarray  # (dimensions,) float64
-    before: np.ndarray | None = None  # (n, dimensions): where it was since the fit, before each edit
+    before: np.ndarray | None = None  # where it was until its text was edited
 
 
 def read(connection: sa.Connection, fingerprint: str, dimensions: int) -> tuple[Fit | None, dict[str, Place]]:
@@ -51,7 +51,7 @@ def read(connection: sa.Connection, fingerprint: str, dimensions: int) -> tuple[
     try:
         fit = Fit(row.method, json.loads(row.parameters), datetime.fromisoformat(row.fitted))
         return fit, {
-            id: Place(version, anchor, _array(at, dimensions)[0], _array(then, dimensions))
+            id: Place(version, anchor, _array(at, dimensions), _array(then, dimensions))
             for id, version, anchor, at, then in found
         }
     except (ValueError, TypeError):
@@ -91,13 +91,8 @@ def put(tx: Transaction, fingerprint: str, dimensions: int, of: Sequence[Slot], 
 def replace(
     tx: Transaction, fingerprint: str, dimensions: int, fit: Fit, of: Sequence[Slot], coordinates: Iterable[np.ndarray]
 ) -> None:
-    """Keep a new map in place of the old one; all its points are anchors. Every page notices: a new data version.
-
-    Of the old one nothing is left in the file: where a slot was then, nobody knows any more when that slot is purged.
-    """
+    """Keep a new map in place of the old one; all its points are anchors. Every page notices: a new data version."""
     tx.execute(places.delete().where(*_of(places, fingerprint, dimensions)))
-    if tx.connection.dialect.name == "sqlite":
-        schema.write_places_anew(tx.connection)
     tx.execute(layouts.delete().where(*_of(layouts, fingerprint, dimensions)))
     row = {"fingerprint": fingerprint, "dimensions": dimensions, "method": fit.method, "fitted": rows.to_text(fit.at)}
     tx.execute(layouts.insert().values(row | {"parameters": json.dumps(dict(fit.parameters))}))
@@ -115,4 +110,4 @@ def _bytes(coordinates: np.ndarray | None) -> bytes | None:
 
 
 def _array(value: bytes | None, dimensions: int) -> np.ndarray | None:
-    return None if value is None else np.frombuffer(value, dtype="<f8").reshape(-1, dimensions)
+    return None if value is None else np.frombuffer(value, dtype="<f8").reshape(dimensions)

@@ -4,7 +4,8 @@ Knows bytes, the files of a data folder and the layout of SQLite's pages; does n
 
 A deleted row is overwritten by SQLite itself (`secure_delete`), but rows that were once moved to another page, by an
 edit of a neighbour, may have left a copy, or a piece of one, in the unused part of the old page. Whole copies are found
-by searching the file; pieces by searching those unused parts. Either makes the caller rewrite the file.
+by searching the file; pieces by searching those unused parts. Vectors that a slot had before are not known any more:
+anything at all in the unused parts of their tables counts as one. Each of the three has the file rewritten.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import sqlalchemy as sa
 
 from mam import exchange, schema
@@ -30,6 +32,9 @@ ENCODINGS = ("utf-8", "utf-16", "utf-32", "JSON", "HTML", "latin-1")
 MARK = "-purging-"  # and something that no other purge has: ends the name of a mark beside the file
 SHORTEST = 6  # bytes; shorter texts stand in any file by chance
 PIECE, STRIDE = 8, 4  # bytes: any 11 bytes of a text hold one of its pieces
+POINTERS = 16  # bytes; less in an unused part is only what is left of pointers to rows
+MANY = 64  # byte strings; more are looked for together
+ROUGH, CHUNK = 20, 1 << 23  # bits of a hash; bytes looked at together
 INNER = 0x05
 HEADS = {0x02: 12, INNER: 12, 0x0A: 8, 0x0D: 8}  # bytes before the cell pointers, by the first byte of a tree's page
 
@@ -188,7 +193,7 @@ def patterns(text: str) -> set[bytes]:
     forms = {text, escaped, json.dumps(text, ensure_ascii=False)[1:-1], html.escape(text)}
     found = {form.encode("utf-8", "surrogatepass") for form in forms}
     for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
-        found.add(text.encode(encoding, "surrogatepass"))
+        found.add(text.encode(encoding, "surrogatepass").strip(b"\0"))  # often the same in either order of bytes
     try:
         found.add(text.encode("latin-1"))
     except UnicodeEncodeError:
@@ -221,21 +226,41 @@ def search(database: Database, wanted: Sequence[bytes]) -> tuple[list[Searched],
 
 
 def _holds(content: bytes, wanted: Sequence[bytes]) -> bool:
-    if len(wanted) > 1000 and len(content) < 4_000_000:  # everything was purged: a look at each start is quicker
-        starts = {content[at : at + SHORTEST] for at in range(len(content) - SHORTEST + 1)}
-        wanted = [each for each in wanted if each[:SHORTEST] in starts]
-    return any(each in content for each in wanted)
+    """Whether one of the wanted byte strings stands in the content."""
+    return any(each in content for each in (_likely(content, wanted) if len(wanted) > MANY else wanted))
+
+
+def _likely(content: bytes, wanted: Sequence[bytes]) -> Iterator[bytes]:
+    """Of many byte strings those whose last PIECE bytes are there, by one pass through the content instead of many."""
+    ends = np.unique(np.array([_number(each) for each in wanted if len(each) >= PIECE], dtype=np.uint64))
+    rough = np.zeros(1 << ROUGH, dtype=bool)  # by a hash, so that most of the content needs no closer look
+    rough[_hashed(ends)] = True
+    there: set[int] = set()
+    for start in range(PIECE):
+        for at in range(start, len(content) - PIECE + 1, CHUNK):
+            count = min(CHUNK, len(content) - at) // PIECE
+            numbers = np.frombuffer(content, dtype="<u8", count=count, offset=at)
+            there.update(np.intersect1d(numbers[rough[_hashed(numbers)]], ends).tolist())
+    return (each for each in wanted if len(each) < PIECE or _number(each) in there)
+
+
+def _number(each: bytes) -> int:
+    return int.from_bytes(each[-PIECE:], "little")
+
+
+def _hashed(numbers: np.ndarray) -> np.ndarray:
+    return (numbers * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - ROUGH)  # Knuth's multiplicative hash
 
 
 def _has_remnants(database: Database, erased: Erased, wanted: Sequence[bytes]) -> bool:
-    """Whether an unused part of the file holds pieces of what is wanted, or might hold a key that was forgotten."""
+    """Whether unused parts of the file hold pieces of what is wanted, or might hold a vector that was forgotten."""
     content = database.raw.read()
-    unused = b"\0".join(_unused(content))
-    if any(piece in unused for piece in pieces(wanted)):
+    if _holds(b"\0".join(_unused(content)), sorted(pieces(wanted))):
         return True
     try:
-        return erased.edited and any(True for _ in _unused(content, _tree(content, _root(database))))
-    except IndexError:
+        roots = [_root(database, table) for table in erased.forgotten]
+        return any(len(left) > POINTERS for root in roots for left in _unused(content, _leaves(content, root)))
+    except IndexError:  # somebody wrote into the file while it was read
         return True
 
 
@@ -252,25 +277,26 @@ def _unused(content: bytes, among: Iterable[int] | None = None) -> Iterator[byte
             yield left
 
 
-def _tree(content: bytes, root: int) -> Iterator[int]:
-    """The pages of a table: every inner one points to those below it."""
+def _leaves(content: bytes, root: int) -> Iterator[int]:
+    """The pages of a table that hold its rows; the inner ones only point to those below them."""
     size, pages = _page_size(content), [root]
     for page in pages:
-        yield page
         if len(pages) > len(content) // size:
-            raise IndexError  # somebody wrote into the file while it was read
+            raise IndexError
         start, head = _page(page, size)
         if content[head] == INNER:
             for at in range(head + 12, head + 12 + 2 * int.from_bytes(content[head + 3 : head + 5], "big"), 2):
                 cell = start + int.from_bytes(content[at : at + 2], "big")
                 pages.append(int.from_bytes(content[cell : cell + 4], "big"))
             pages.append(int.from_bytes(content[head + 8 : head + 12], "big"))
+        else:
+            yield page
 
 
-def _root(database: Database) -> int:
-    """The first page of the table of keys."""
+def _root(database: Database, table: sa.Table) -> int:
+    """The first page of a table."""
     with database.reading() as connection:
-        return connection.exec_driver_sql("SELECT rootpage FROM sqlite_master WHERE name = 'keys'").scalar_one()
+        return connection.scalar(sa.text("SELECT rootpage FROM sqlite_master WHERE name = :name"), {"name": table.name})
 
 
 def _page(page: int, size: int) -> tuple[int, int]:

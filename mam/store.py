@@ -31,6 +31,7 @@ from mam.values import (
     ARCHIVED,
     DELETED,
     LONGEST_TAG,
+    LONGEST_TITLE,
     MOST_TAGS,
     SUPERSEDED,
     Certificate,
@@ -41,7 +42,6 @@ from mam.values import (
     Version,
 )
 
-LONGEST_TITLE = 200  # characters
 BOUND = 500  # values in one statement
 
 
@@ -193,13 +193,13 @@ class Store:
     ) -> list[Slot]:
         """Slots in one state (None: in any), in the order they were told; filters as in `count`.
 
-        as_of: as they were at that time or data version; what was purged since is not among them, and filters other
-        than the state do not apply. order: another one, out of `queries.ORDERS`. `limit` and `offset` are for paging.
+        as_of: as they were at that time or data version, without filters; what was purged since is not among them.
+        order: another one, out of `queries.ORDERS`. `limit` and `offset` are for paging.
         """
         matching = queries.matching(self.database, state, **filters)
         if as_of is not None:
-            if any(value is not None for value in filters.values()):
-                raise InputError("A past state cannot be filtered; leave the filters or the time out.")
+            if order is not None or any(value is not None for value in filters.values()):
+                raise InputError("A past state cannot be filtered or ordered; leave that or the time out.")
             with self.database.reading() as connection:
                 return history.as_of(connection, as_of, state, newest_first, limit, offset)
         columns = queries.ordering(self.database, order or ("newest" if newest_first else "oldest"))
@@ -303,11 +303,14 @@ class Store:
             _expect(old, version)
             if old.state == DELETED:
                 raise InputError("This memory is in the trash; restore it first, then edit it.")
-            tx.execute(keys.delete().where(keys.c.slot == id))
             slot = replace(old, text=text, version=old.version + 1, when=when)
             history.put(tx, slot, by)
-            if key is not None:
-                self._insert_keys(tx, [id], np.asarray(key)[None], fingerprint)
+            same = keys.c.fingerprint == fingerprint if key is not None else sa.false()
+            tx.execute(keys.delete().where(keys.c.slot == id, sa.not_(same)))
+            if key is not None:  # in place of the old one, of which nothing is left then, also not in the file
+                made = _packed(key)
+                if not tx.execute(keys.update().where(keys.c.slot == id, same).values(key=made)).rowcount:
+                    tx.execute(keys.insert().values(slot=id, fingerprint=fingerprint, key=made))
         return slot
 
     def delete_slot(self, id: str, by: str = "user", version: int | None = None) -> Slot:
@@ -404,7 +407,7 @@ class Store:
     @staticmethod
     def _insert_keys(tx: Transaction, ids: Sequence[str], rows_of_keys: Iterable, fingerprint: str) -> None:
         packed = [
-            {"slot": id, "fingerprint": fingerprint, "key": np.asarray(row, dtype="<f4").tobytes()}
+            {"slot": id, "fingerprint": fingerprint, "key": _packed(row)}
             for id, row in zip(ids, rows_of_keys, strict=True)
         ]
         if packed:
@@ -459,6 +462,10 @@ def new_id() -> str:
     while (id := secrets.token_urlsafe(12))[0] in "-_":
         pass
     return id
+
+
+def _packed(key: np.ndarray) -> bytes:
+    return np.asarray(key, dtype="<f4").tobytes()
 
 
 def _check_title(title: str) -> None:

@@ -113,14 +113,15 @@ def _reads(row: sa.Row, step: int) -> Iterator[Happening]:
 def _changed(
     changes: list[sa.Row], homes: Mapping[str, sa.Row], numbers: Mapping[str, int], starts: list[str]
 ) -> Iterator[Happening]:
-    for row in changes:
-        kind = WRITE if row.was is None else EDIT if row.text != row.said else _INTO[row.state]
-        if kind not in (WRITE, EDIT) and row.state == row.was:
-            continue  # tagged or pinned
-        turn = _turn_of(row, kind, homes)
-        turn = turn if turn in numbers else None
-        number = numbers[turn] if turn else bisect_right(starts, row.at) - 1 + BY_HAND
-        yield Happening(kind, row.slot, datetime.fromisoformat(row.at), number, turn, by=row.by)
+    with rows.readable("history of a memory"):
+        for row in changes:
+            kind = WRITE if row.was is None else EDIT if row.text != row.said else _INTO[row.state]
+            if kind not in (WRITE, EDIT) and row.state == row.was:
+                continue  # tagged or pinned
+            turn = _turn_of(row, kind, homes)
+            turn = turn if turn in numbers else None
+            number = numbers[turn] if turn else bisect_right(starts, row.at) - 1 + BY_HAND
+            yield Happening(kind, row.slot, datetime.fromisoformat(row.at), number, turn, by=row.by)
 
 
 def _turn_of(row: sa.Row, kind: str, homes: Mapping[str, sa.Row]) -> str | None:

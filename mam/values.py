@@ -12,8 +12,10 @@ from datetime import datetime
 
 ACTIVE, SUPERSEDED, ARCHIVED, DELETED = "active", "superseded", "archived", "deleted"
 STATES = (ACTIVE, SUPERSEDED, ARCHIVED, DELETED)
+RELATIONS = ("new", "duplicate", "update")  # of what is written to what was there
 
 MOST_TAGS, LONGEST_TAG = 32, 64  # of a slot; characters
+LONGEST_TITLE = 200  # characters of a session's
 
 USER, ASSISTANT = "user", "assistant"  # speakers; any other string is the name of a person (imports)
 
@@ -93,7 +95,7 @@ class Write:
 
     slot: Slot
     score: float  # the gate's probability, 0..1
-    relation: str  # "new", "duplicate" (then `slot` is the one already there) or "update"
+    relation: str  # one of RELATIONS; of a duplicate, `slot` is the one already there
     superseded: str | None = None  # id of the slot that the update replaced
     relation_score: float | None = None  # probability of that relation, 0..1
 

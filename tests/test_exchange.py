@@ -11,6 +11,7 @@ import pytest
 
 from mam import exchange
 from mam.errors import InputError
+from mam.store import Store
 from mam.values import Archived, Candidate, Read, Session, Slot, Turn, Version, Write
 
 SHORT = {"max_tokens": 8}
@@ -189,6 +190,9 @@ BAD_TURNS = {
     "weight that is none": {"trace": TRACE | {"reads": [TRACE["reads"][0] | {"weight": None}]}},
     "odd span": {"trace": TRACE | {"rejected": [TRACE["rejected"][0] | {"span": [1]}]}},
     "slot without a time zone": {"trace": TRACE | {"writes": [WROTE | {"slot": TOLD | {"told": "2026-11-22"}}]}},
+    "unknown relation": {"trace": TRACE | {"writes": [WROTE | {"relation": "spell"}]}},
+    "unknown state": {"trace": TRACE | {"writes": [WROTE | {"slot": TOLD | {"state": "asleep"}}]}},
+    "endless text": {"trace": TRACE | {"given": "x" * 1_000_001}},
     "slot that is none": {"trace": TRACE | {"writes": [WROTE | {"slot": "x"}]}},
 }  # fmt: skip
 
@@ -245,10 +249,29 @@ def test_endless_lines_are_refused(m, tmp_path, monkeypatch):
         m.import_(tmp_path / "x.jsonl")
 
 
+def test_a_line_that_is_no_utf_8_is_named(m, tmp_path):
+    tea = GOOD | {"id": "good-slot-000002", "text": "I love tea.", "said": "I love tea."}
+    file, last = tmp_path / "bad.jsonl", json.dumps(tea)
+    file.write_bytes("\n".join([HEADER, json.dumps(GOOD), last]).encode().replace(b"Rex", b"R\xe9x"))
+    with pytest.raises(InputError, match="Line 2"):
+        m.import_(file)
+    assert [slot.text for slot in m.import_(file, lambda number, why: None)] == ["I love tea."]
+
+
 def test_a_newer_export_is_refused(m, tmp_path):
     (tmp_path / "x.jsonl").write_text('{"mam": "memory", "version": 3}\n')
     with pytest.raises(InputError, match="newer"):
         m.import_(tmp_path / "x.jsonl")
+
+
+def test_a_memory_is_neither_replaced_by_an_export_nor_opened_as_one(m):
+    m.add(DOG)
+    file = m.store.file
+    for name in (file.name, "memory-bob.db", f"{file.name}-wal"):
+        for call in (m.export, m.import_):
+            with pytest.raises(InputError, match="choose another file"):
+                call(file.with_name(name))
+    assert m.export(file.with_name(f"{file.name}.jsonl")) == 1 == len(Store(file.parent, "ann").slots())
 
 
 def test_an_export_on_a_full_disk_leaves_the_old_one(m, tmp_path, monkeypatch):

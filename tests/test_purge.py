@@ -14,9 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mam import atlas, backup, exchange, places
-from mam.errors import StoreError
+from mam import backup, exchange, places, residue
+from mam.erasure import finder
+from mam.errors import InputError, StoreError
 from mam.places import Fit, Place
 from mam.store import Store, new_id
 from mam.values import Candidate, Read, Slot, Turn, Write
@@ -107,9 +110,7 @@ def test_a_vector_that_another_slot_shares_stays_with_that_one(store, tmp_path):
 
 def test_no_piece_is_left_in_pages_that_were_rearranged(store, tmp_path, monkeypatch):
     """Edits of neighbours move rows from page to page; what they leave behind must go, too, down to a few letters."""
-    draw, rewritten = random.Random(0), []
-    maintain = store.database.maintain
-    monkeypatch.setattr(store.database, "maintain", lambda *done: rewritten.append(done) or maintain(*done))
+    draw, rewritten = random.Random(0), rewriting(store, monkeypatch)
     store.add_slots([a_slot(draw.randbytes(draw.randint(10, 60)).hex()) for _ in range(600)])
     ids = [slot.id for slot in store.slots()]
     for _ in range(500):
@@ -124,43 +125,63 @@ def test_no_piece_is_left_in_pages_that_were_rearranged(store, tmp_path, monkeyp
     assert 0 < len(rewritten) < 15, "the file is rewritten when something is left, and only then"
 
 
-def test_no_piece_of_a_vector_is_left_either(store, tmp_path, monkeypatch):
-    """Not of the keys of earlier texts, nor of where a slot once was on a map."""
-    draw, random_rows, rewritten = random.Random(0), np.random.default_rng(0), []
-    maintain = store.database.maintain
-    monkeypatch.setattr(store.database, "maintain", lambda *done: rewritten.append(done) or maintain(*done))
-    held: dict[str, list[bytes]] = {}  # every vector that a slot ever had
+def rewriting(store, monkeypatch) -> list:
+    """Notes every time that the whole file is rewritten."""
+    done, maintain = [], store.database.maintain
+    monkeypatch.setattr(store.database, "maintain", lambda *how: done.append(how) or maintain(*how))
+    return done
 
-    def key() -> np.ndarray:
-        return random_rows.standard_normal(64).astype("<f4")
 
+def pieces_left(vectors: list[bytes], folder: Path) -> list[bytes]:
+    """Numbers of these vectors, eight bytes each, that stand anywhere."""
+    content = b"".join(file.read_bytes() for file in folder.iterdir())
+    parts = [vector[at : at + 8] for vector in vectors for at in range(0, len(vector), 8)]
+    return [part for part in parts if part in content]
+
+
+def test_no_piece_of_a_key_is_left_either(store, tmp_path, monkeypatch):
+    """Not of those of earlier texts, which nobody knows any more."""
+    draw, numbers, rewritten = random.Random(0), np.random.default_rng(0), rewriting(store, monkeypatch)
+    held: dict[str, list[bytes]] = {}
     for number in range(300):
-        slot, made = a_slot(f"My number is {number} {draw.randbytes(9).hex()}."), key()
-        store.add_slot(slot, made, "f1")
-        held[slot.id] = [made.tobytes()]
-    for _ in range(4):
-        for dimensions in (2, 3):
-            slots, at = store.slots(None), random_rows.standard_normal((300, dimensions))
-            with store.atomic() as tx:
-                places.replace(tx, "f1", dimensions, Fit("UMAP", {}, NOW), slots, at)
-            for slot, row in zip(slots, at, strict=True):
-                held[slot.id].append(row.tobytes())
-        for slot in draw.sample(slots, 60):
-            made, moved = key(), random_rows.standard_normal(2)
-            slot = store.edit_slot(
-                slot.id, f"Now it is {draw.randbytes(draw.randint(5, 90)).hex()}.", key=made, fingerprint="f1"
-            )
-            held[slot.id] += [made.tobytes(), moved.tobytes()]
-            with store.atomic() as tx:
-                _, known = places.read(tx.connection, "f1", 2)
-                been = Place(slot.version, False, moved, atlas._been(known[slot.id]))
-                places.put(tx, "f1", 2, [slot], [been])
+        slot, key = (
+            a_slot(f"My number is {number} {draw.randbytes(9).hex()}."),
+            numbers.standard_normal(64).astype("<f4"),
+        )
+        store.add_slot(slot, key, "f1")
+        held[slot.id] = [key.tobytes()]
+    for id in draw.choices(sorted(held), k=250):
+        key, text = numbers.standard_normal(64).astype("<f4"), f"Now it is {draw.randbytes(draw.randint(5, 90)).hex()}."
+        store.edit_slot(id, text, key=key, fingerprint="f1")
+        held[id].append(key.tobytes())
     for id in draw.sample(sorted(held), 20):
         store.purge_slots([id])
-        content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
-        left = [vector for vector in held.pop(id) for at in range(0, len(vector), 8) if vector[at : at + 8] in content]
-        assert left == []
-    assert 0 < len(rewritten) < 20, "the file is rewritten when something is left, and only then"
+        assert pieces_left(held[id], tmp_path) == []
+    assert 0 < len(rewritten) < 20, "the file is rewritten when something may be left, and only then"
+
+
+def test_nothing_is_left_of_where_a_slot_was_on_any_map(store, tmp_path, monkeypatch):
+    """Nor of where it was on earlier ones; and the file is not rewritten each time because a slot lies on a map."""
+    draw, numbers, rewritten = random.Random(0), np.random.default_rng(0), rewriting(store, monkeypatch)
+    store.add_slots([a_slot(f"My number is {number}.") for number in range(300)])
+    slots, held = store.slots(None), {slot.id: [] for slot in store.slots(None)}
+    for _ in range(4):
+        for dimensions in (2, 3):
+            found = numbers.standard_normal((300, dimensions))
+            with store.atomic() as tx:
+                places.replace(tx, "f1", dimensions, Fit("UMAP", {}, NOW), slots, found)
+            for slot, at in zip(slots, found, strict=True):
+                held[slot.id].append(at.tobytes())
+        for slot in draw.sample(slots, 60):  # as if edited and looked at
+            with store.atomic() as tx:
+                _, known = places.read(tx.connection, "f1", 2)
+                at = numbers.standard_normal(2)
+                places.put(tx, "f1", 2, [slot], [Place(1, False, at, known[slot.id].coordinates)])
+            held[slot.id].append(at.tobytes())
+    for slot in draw.sample(slots, 30):
+        assert store.purge_slots([slot.id]).places == 2
+        assert pieces_left(held[slot.id], tmp_path) == []
+    assert len(rewritten) < 15
 
 
 def test_the_context_of_later_turns_is_cut_without_leaving_an_end(store, tmp_path):
@@ -188,6 +209,42 @@ def test_text_that_the_trace_shows_with_other_blanks_goes_too(store, tmp_path):
     store.save_turn(Turn(new_id(), session, "What?", "", NOW, given=f"[0.70] {shown}\n\n<user>What?"))
     store.purge_slots([slot.id])
     assert left_of("Zanzibar", tmp_path) == []
+
+
+def test_many_are_purged_as_one_is(store, tmp_path):
+    """A long conversation in which later messages repeat, shorten and quote what was told before."""
+    session = store.new_session("Monday").id
+    kept = store.new_session("Tuesday").id
+    told = [f"My friend number {n} lives in Zanzibar {n}." for n in range(60)] + ["Oslo", "ab"]
+    for number, text in enumerate(told):
+        slot = a_slot(text, session=session, turn=new_id())
+        store.save_turn(Turn(slot.turn, session, text, "", NOW, writes=(Write(slot, 0.9, "new"),)))
+        store.add_slot(slot)
+        context = ("So " * 200 + text + " So it is.")[-400:]
+        quote = Turn(
+            new_id(), kept, f"{text} Yes. {told[number // 2]}", "", NOW, given=f"[0.70] {text}\n\n<user>{text}"
+        )
+        store.save_turn(replace(quote, rejected=(Candidate("Yes.", "Yes.", context=context),)))
+    done = store.purge_session(session)
+    assert len(done.slots) == 62 and done.turns == 62 + 62 and left_of("Zanzibar", tmp_path) == []
+    first, *_, last = store.turns(kept)
+    assert first.text == "[purged] Yes. [purged]" and last.text == "[purged] Yes. [purged]"
+    assert (
+        first.rejected[0].context.endswith("[purged] So it is.") and first.given == "[0.70] [purged]\n\n<user>[purged]"
+    )
+
+
+@given(st.lists(st.text("ab c", max_size=30), max_size=40), st.text("ab c", max_size=200))
+@settings(max_examples=200)
+def test_texts_are_found_however_many_they_are(texts, value):
+    found = finder(texts)(value)
+    assert set(found) == {text for text in texts if text and text in value}
+    assert [len(text) for text in found] == sorted(map(len, found), reverse=True)
+    many = [*texts, *(f"text number {number} that is nowhere" for number in range(40))]
+    assert finder(many)(value) == found
+    wanted = [form for text in many for form in residue.patterns(text) if len(form) > 3]
+    content = value.encode("utf-16-le") + value.encode()
+    assert residue._holds(content, wanted) == any(each in content for each in wanted)
 
 
 # -- other programs, other files --------------------------------------------------------------------------------------
@@ -252,9 +309,54 @@ def test_a_full_disk_while_overwriting_is_named_and_the_rest_done_later(store, t
         with pytest.raises(StoreError, match="is purged .* next opened. The disk is full"):
             store.purge_slots([slot.id])
     assert store.slots(None) == [] and len(list(tmp_path.glob("memory-ann.db-purging-*"))) == 1
-    store.close()
-    Store(tmp_path, "ann").close()
+    again = Store(tmp_path, "ann")  # when it is next opened ...
     assert left_of(SECRET, tmp_path) == [] and list(tmp_path.glob("*-purging-*")) == []
+    again.close()
+
+
+def test_what_one_purge_could_not_overwrite_the_next_one_does(store, tmp_path, monkeypatch):
+    slot, other = store.add_slot(a_slot("ab", said=SECRET)), store.add_slot(a_slot("I was born in Zanzibar."))
+    with monkeypatch.context() as patch, pytest.raises(StoreError, match="is purged"):
+        patch.setattr(store.database, "maintain", lambda *_: (_ for _ in ()).throw(StoreError("Full.")))
+        store.purge_slots([slot.id])
+    rewritten = rewriting(store, monkeypatch)
+    store.purge_slots([other.id])  # by itself, it would leave the file as it is
+    assert len(rewritten) == 1 and left_of(SECRET, tmp_path) == [] and list(tmp_path.glob("*-purging-*")) == []
+    with pytest.raises(InputError):
+        store.purge_slots(["nothing-like-it"])
+    assert list(tmp_path.glob("*-purging-*")) == []  # nothing was purged: nothing is left to do
+
+
+WRITER = """
+import sys
+from datetime import UTC, datetime
+from mam.store import Store, new_id
+from mam.values import Slot
+
+store = Store(sys.argv[1], "ann")
+while True:
+    slot = store.add_slot(Slot(new_id(), "x" * 300, "said", "user", datetime.now(UTC)))
+    store.edit_slot(slot.id, "y" * 200)
+    print(slot.id, flush=True)
+"""
+
+
+def test_while_another_program_writes(store, tmp_path):
+    """Neither program loses anything, and of what was purged nothing is left."""
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    acknowledged, mine, gone = [writer.stdout.readline().strip()], [], []
+    for number in range(15):
+        gone.append(store.add_slot(a_slot(f"My PIN is {number} {secrets.token_hex(9)}.")))
+        mine.append(store.add_slot(a_slot(f"I know person {number}.")).id)
+        store.purge_slots([gone[-1].id])
+    writer.kill()
+    acknowledged += writer.communicate()[0].split()
+    store.close()  # before the files are opened here: see `RawFile`
+    assert [left for slot in gone for left in left_of(slot.text, tmp_path)] == []
+    again = Store(tmp_path, "ann")
+    assert {slot.id for slot in again.slots()} >= {*mine, *acknowledged} and len(acknowledged) > 15
+    with again.database.reading() as connection:
+        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
 
 
 PURGER = """
@@ -285,6 +387,9 @@ def test_exports_under_the_folder_are_cleaned_and_other_files_named(store, slot,
     kept = store.add_slot(a_slot("I love tea."))
     (tmp_path / "sub").mkdir()
     exchange.export(exchange.Exported(store.slots(None)), tmp_path / "sub" / "mine.jsonl", "ann")
+    exchange.export(exchange.Exported(store.slots(None)), tmp_path / "sub" / "mine.bak", "ann")
+    killed = tmp_path / "sub" / f".mine.jsonl{exchange.PART}"  # an export that was killed while it was written
+    killed.write_bytes((tmp_path / "sub" / "mine.bak").read_bytes()[:-40])
     exchange.export(backup.everything(store), tmp_path / "all.jsonl", "ann", complete=True)
     exchange.export(exchange.Exported(store.slots(None)), tmp_path / "bobs.jsonl", "bob")
     before = (tmp_path / "bobs.jsonl").read_bytes()
@@ -293,7 +398,8 @@ def test_exports_under_the_folder_are_cleaned_and_other_files_named(store, slot,
     with pytest.raises(StoreError, match="note.txt"):
         store.purge_slots([slot.id])
     note.unlink()
-    assert exchange.load(tmp_path / "sub" / "mine.jsonl").slots == [replace(kept)]
+    assert exchange.load(tmp_path / "sub" / "mine.jsonl").slots == [kept] and not killed.exists()
+    assert exchange.load(tmp_path / "sub" / "mine.bak").slots == [kept]
     assert (tmp_path / "bobs.jsonl").read_bytes() == before  # another user's file is theirs
     (tmp_path / "bobs.jsonl").unlink()
     assert "[purged]" in exchange.load(tmp_path / "all.jsonl").turns[0].text

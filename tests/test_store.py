@@ -259,6 +259,14 @@ def test_tables_in_the_file_are_those_in_the_schema(store):
             assert found == [column.name for column in table.columns], table.name
 
 
+def test_every_connection_writes_through_and_wipes_what_it_deletes(store):
+    wanted = {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1, "foreign_keys": 1, "temp_store": 2}
+    with store.database.reading() as one, store.atomic() as other:
+        for connection in (one, other.connection):
+            for name, value in wanted.items():
+                assert connection.exec_driver_sql(f"PRAGMA {name}").scalar() == value, name
+
+
 def test_a_failed_migration_leaves_the_file_at_the_step_before(tmp_path, monkeypatch):
     Store(tmp_path, "ann").close()
 

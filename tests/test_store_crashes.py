@@ -16,12 +16,22 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 
 from mam import backup, exchange
 from mam.database import file_name
 from mam.errors import InputError, StoreError
 from mam.store import Store, new_id
+from mam.timeline import timeline
 from mam.values import ACTIVE, ARCHIVED, DELETED, SUPERSEDED, Slot, Turn, Write
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -130,6 +140,24 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path):
     assert kills >= 200 and written > 200 and purged > 5, done.stdout
 
 
+def test_programs_that_start_on_nothing_at_once_share_one_file(tmp_path):
+    script = "import sys; from mam.store import Store; print(Store(sys.argv[1], 'ann').new_session().id)"
+    command = [sys.executable, "-c", script, str(tmp_path / "new")]
+    programs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(6)]
+    made = [program.communicate(timeout=60)[0].strip() for program in programs]
+    assert all(made) and {session.id for session in Store(tmp_path / "new", "ann").sessions()} == set(made)
+
+
+def test_a_program_that_goes_to_another_folder_stays_with_its_memory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = Store("memories", "ann")
+    slot = store.add_slot(a_slot())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    store.close()  # whatever is opened from now on is opened anew
+    assert store.slots() == [slot] and list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_a_purge_that_was_killed_is_finished_by_the_next_program(tmp_path, monkeypatch):
     store = Store(tmp_path, "ann")
     slot = store.add_slot(a_slot("My PIN is forty-two."))
@@ -216,23 +244,52 @@ def test_a_file_damaged_in_the_middle_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage, what",
+    "damage",
     [
-        ("UPDATE slots SET told = 'Tuesday'", "memory"), ("UPDATE slots SET tags = '{'", "memory"),
-        ("UPDATE turns SET trace = '{'", "turn"), ("UPDATE turns SET trace = '[]'", "turn"),
-        ("UPDATE turns SET trace = '{\"writes\": 5}'", "turn"),
+        "UPDATE slots SET told = 'Tuesday'", "UPDATE slots SET tags = '{'", "UPDATE slots SET last_read = 'x'",
+        "UPDATE turns SET trace = '{'", "UPDATE turns SET trace = '[]'", "UPDATE turns SET at = 'x'",
+        "UPDATE turns SET trace = '{\"writes\": 5}'", "UPDATE versions SET at = 'x'", "UPDATE versions SET tags = '{'",
+        "UPDATE sessions SET created = 'x'", "UPDATE meta SET value = 'x' WHERE name = 'changes'",
+        "UPDATE meta SET value = 'x' WHERE name = 'history'", "UPDATE meta SET value = 'x' WHERE name = 'capacity'",
     ],
 )  # fmt: skip
-def test_a_damaged_row_is_named(tmp_path, damage, what):
+def test_a_damaged_row_is_named(tmp_path, damage):
     store = Store(tmp_path, "ann")
-    slot, session = store.add_slot(a_slot()), store.new_session()
+    store.set_capacity(9)
+    slot, session = store.add_slot(a_slot(last_read=NOW)), store.new_session()
     store.save_turn(Turn(new_id(), session.id, "Hello.", "", NOW))
+    version = store.version()
     with sqlite3.connect(store.file) as connection:
         connection.execute(damage)
-    with pytest.raises(StoreError, match=f"The {what} .* is damaged") as error:
+    if "versions" in damage:
+        with pytest.raises(StoreError, match="is damaged"):
+            timeline(store)
+            store.slots(as_of=version)
+    with pytest.raises(StoreError, match="The .* is damaged") as error:
         store.slot(slot.id)
         store.turns(session.id)
+        store.versions(slot.id)
+        store.sessions()
+        assert store.capacity == 9
+        timeline(store)
+        store.slots(as_of=version)
     assert len(str(error.value).splitlines()) == 1
+    connection.close()
+
+
+def test_a_turn_whose_trace_is_damaged_is_purged_all_the_same(tmp_path):
+    store = Store(tmp_path, "ann")
+    slot, session = store.add_slot(a_slot("My PIN is forty-two.")), store.new_session()
+    turn = Turn(new_id(), session.id, "Hello.", "", NOW)
+    store.save_turn(turn)
+    with sqlite3.connect(store.file) as connection:
+        connection.execute("UPDATE turns SET trace = 'My PIN is forty-two. {'")
+    connection.close()
+    assert store.purge_slots([slot.id]).turns == 1
+    store.close()
+    assert not any(b"forty-two" in file.read_bytes() for file in tmp_path.iterdir())
+    with pytest.raises(StoreError, match="is damaged"):
+        store.turn(turn.id)
 
 
 # -- every operation against a plain dictionary -----------------------------------------------------------------------
@@ -262,7 +319,7 @@ class Against(RuleBasedStateMachine):
         self.store = Store(self.folder.name, "ann")
         self.model: dict[str, tuple] = {}
         self.undos: list[dict[str, tuple | None]] = []  # what each change replaced
-        self.past: list[tuple[int, dict[str, tuple]]] = []
+        self.past: list[tuple[int, datetime, dict[str, tuple]]] = []
         self.number = self.moved = 0
         self.session, self.told = None, []
 
@@ -379,7 +436,7 @@ class Against(RuleBasedStateMachine):
 
         self.model = without(self.model)
         self.undos = [change for change in map(without, self.undos) if change]
-        self.past = [(version, without(state)) for version, state in self.past]
+        self.past = [(version, time, without(state)) for version, time, state in self.past]
 
     @rule(target=ids)
     def say(self):
@@ -401,6 +458,16 @@ class Against(RuleBasedStateMachine):
         texts = [self.model[id][0] for id in self.told if id in self.model]
         assert set(self.store.purge_session(self.session).slots) == {id for id in self.told if id in self.model}
         for id in self.told:
+            self.forget(id)
+        self.session, self.told = None, []
+        self.search(texts)
+
+    @precondition(lambda self: len(self.model) > 8)
+    @rule()
+    def purge_everything(self):
+        texts = [slot[0] for slot in self.model.values()]
+        assert set(self.store.purge_everything().slots) == self.model.keys()
+        for id in list(self.model):
             self.forget(id)
         self.session, self.told = None, []
         self.search(texts)
@@ -441,7 +508,7 @@ class Against(RuleBasedStateMachine):
 
     @rule()
     def note(self):
-        self.past.append((self.store.version(), dict(self.model)))
+        self.past.append((self.store.version(), datetime.now(UTC), dict(self.model)))
 
     @invariant()
     def slots_are_those_of_the_model(self):
@@ -449,8 +516,9 @@ class Against(RuleBasedStateMachine):
         for state in (ACTIVE, SUPERSEDED, ARCHIVED, DELETED):
             expected = [id for id, slot in self.model.items() if slot[1] == state]
             assert [slot.id for slot in self.store.slots(state)] == expected
-        for version, model in self.past[-3:]:
+        for version, time, model in self.past[-3:]:
             assert self.seen(self.store.slots(None, as_of=version)) == model
+            assert self.seen(self.store.slots(None, as_of=time)) == model
 
     @staticmethod
     def seen(slots: list[Slot]) -> dict[str, tuple]:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import servers
 
-from mam import places, schema
+from mam import schema
 from mam.database import file_name
 from mam.errors import InputError
 from mam.store import Store
@@ -75,17 +75,6 @@ def test_it_works_as_a_new_one_does(old):
     assert store.slots(as_of=then)[0].text == "My dog is called Rex."
     store.purge_slots([rex.id])
     assert not any(b"Rex" in file.read_bytes() or b"Max" in file.read_bytes() for file in old.iterdir())
-
-
-def test_a_map_stays_as_it_was(tmp_path):
-    with sqlite3.connect(tmp_path / file_name("ann")) as connection:
-        connection.executescript((SCHEMAS / "0003.sql").read_text("utf-8"))
-    connection.close()
-    with Store(tmp_path, "ann").database.reading() as connection:
-        fit, found = places.read(connection, "f1", 2)
-    assert (fit.method, fit.parameters) == ("PCA", {"n": 1}) and list(found) == ["slot-rex-0000001"]
-    assert found["slot-rex-0000001"].coordinates.tolist() == [0.25, -1.5]
-    assert found["slot-rex-0000001"].before.tolist() == [[0.75, 2.5]]
 
 
 def test_a_server_of_every_earlier_step_is_brought_to_the_newest(server, tmp_path):

@@ -19,9 +19,10 @@ import numpy as np
 import psutil
 from tqdm import tqdm
 
-from mam import exchange
+from mam import exchange, places
 from mam.bench import common
 from mam.bench.scoring import spread
+from mam.places import Fit
 from mam.space import Space
 from mam.store import Store, new_id
 from mam.values import USER, Slot
@@ -47,6 +48,7 @@ def _measured(world: common.World, settings: common.Settings, size: int) -> dict
     draw = random.Random(settings.seed)
     with common.temporary() as folder:
         fill(folder, world, size, draw)
+        _lay_out(folder, world)
         before = psutil.Process().memory_info().rss
         with _peak() as peak:
             opening, reading = zip(*(_open_and_read(folder, world) for _ in range(OPENINGS)), strict=True)
@@ -112,6 +114,17 @@ def fill(folder: Path, world: common.World, size: int, draw: random.Random | Non
         part = [_slot(_sentence(draw), size - number) for number in range(start, min(start + 5_000, size))]
         rows = keys.standard_normal((len(part), memory.dim), dtype=np.float32)
         store.add_slots(part, rows / np.linalg.norm(rows, axis=1, keepdims=True), memory.fingerprint)
+    store.close()
+
+
+def _lay_out(folder: Path, world: common.World) -> None:
+    """Maps, as anybody has who once looked at them: a purge has to take the places of a slot, too."""
+    store, draw = Store(folder), np.random.default_rng(1)
+    slots = store.slots()
+    for dimensions in (2, 3):
+        fit, at = Fit("UMAP", {"n": len(slots)}, datetime.now(UTC)), draw.standard_normal((len(slots), dimensions))
+        with store.atomic() as tx:
+            places.replace(tx, world.memory.fingerprint, dimensions, fit, slots, at)
     store.close()
 
 
