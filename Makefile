@@ -15,9 +15,9 @@ run: weights
 test: weights
 	$(PY) -m pytest
 
-# "plotly_mimetype": figures are drawn by JupyterLab itself, from no network
+# figures are drawn by JupyterLab itself, from no network; nobody needs to hear that a progress bar is a plain one
 notebooks: weights
-	PYTHONPATH="$(CURDIR)" PLOTLY_RENDERER=plotly_mimetype $(PY) -m jupyter lab notebooks
+	PYTHONPATH="$(CURDIR)" PLOTLY_RENDERER=plotly_mimetype PYTHONWARNINGS=ignore:IProgress $(PY) -m jupyter lab notebooks
 
 outputs: weights
 	$(PY) -m tests.outputs

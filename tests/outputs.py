@@ -52,6 +52,7 @@ def run(file: Path) -> NotebookNode:
     with TemporaryDirectory(prefix="mam-notebook-") as folder:
         environment = {name: value for name, value in os.environ.items() if name != "MAM_DTYPE"}
         environment |= {"PYTHONPATH": str(ROOT), "PLOTLY_RENDERER": "plotly_mimetype", "TQDM_DISABLE": "1"}
+        environment["PYTHONWARNINGS"] = "ignore:IProgress"  # of tqdm, which would like to draw widgets
         environment |= {"TMPDIR": folder, "MAM_HOME": f"{folder}/home"}  # nobody's own memories
         where = {"metadata": {"path": str(file.parent)}}
         NotebookClient(notebook, timeout=LONGEST, resources=where, record_timing=False).execute(env=environment)
