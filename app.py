@@ -14,8 +14,10 @@ from mam.errors import MamError
 
 
 def main(arguments: list[str] | None = None) -> int:
+    from mam.cli import BASES, Bars
+
     parser = argparse.ArgumentParser(prog="python app.py", description="The web page of mam.")
-    parser.add_argument("--base", default="smollm2-135m", help="smollm2-135m, a hub id, a folder or a GGUF file")
+    parser.add_argument("--base", default="smollm2-135m", help=BASES)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--user", default="local", help="whose memory")
     parser.add_argument("--path", help="the folder of the memories (default: $MAM_HOME or the platform's place)")
@@ -29,7 +31,6 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     from mam.accounts import Accounts
-    from mam.cli import Bars
     from mam.web.desk import Desk
     from mam.web.serve import serve
 

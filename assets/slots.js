@@ -1,6 +1,7 @@
 // Memories, in the table and on their own page: editing and tagging happen where they stand, and a draft survives when
 // they are drawn anew meanwhile. What is ticked stays ticked on other pages.
 const draft = {slot: null, version: null, text: '', saved: null};  // saved: what was sent and is not back yet
+const label = {slot: null, text: ''};  // the tag being typed
 const ticked = new Map();  // slot -> text
 let focused = null;  // the button that was used last: it may be drawn anew under the keyboard
 
@@ -66,17 +67,20 @@ function tagging(button, slot) {
   const field = document.createElement('input');
   let done = false;  // taking the field away blurs it, which would end it once more
   const end = keep => {
-    if (done) return;
+    if (done || !field.isConnected) return;
     done = true;
+    if (label.slot === slot) label.slot = null;
     const tag = field.value.trim();
     field.replaceWith(button);
     if (keep && tag) trigger('select', {act: 'tag', slots: [slot], tag});
-    else button.focus();
+    else if (document.activeElement === document.body) button.focus();
   };
   field.className = 'tagging';
   field.maxLength = 64;
+  field.value = label.text;
   field.setAttribute('aria-label', 'New tag');
-  field.addEventListener('blur', () => end(true));
+  field.addEventListener('input', () => { label.text = field.value; });
+  field.addEventListener('blur', () => setTimeout(end, 0, true));  // later: drawn anew, it is blurred, too
   field.addEventListener('keydown', event => {
     if (event.key === 'Enter') end(true);
     if (event.key === 'Escape') { event.stopPropagation(); end(false); }
@@ -147,7 +151,10 @@ element.addEventListener('click', async event => {
     open(holder);
   } else if (act === 'cancel') close(holder);
   else if (act === 'save') save();
-  else if (act === 'tagging') tagging(button, slot);
+  else if (act === 'tagging') {
+    Object.assign(label, {slot, text: ''});
+    tagging(button, slot);
+  }
   else if (act === 'untag') trigger('select', {act, slots: [slot], tag: button.dataset.tag});
   else if (act === 'purge') { if (await sure([textOf(holder)])) trigger('select', {act, slots: [slot]}); }
   else if (act === 'open') trigger('select', {act, slot: button.dataset.other || slot});
@@ -165,6 +172,8 @@ watch('value', () => {
   const holder = draft.slot && holderOf(draft.slot);
   if (holder && landed(holder)) draft.slot = null;
   else if (holder && !holder.querySelector('textarea')) open(holder);
+  const adding = label.slot && holderOf(label.slot)?.querySelector('[data-act="tagging"]');
+  if (adding) tagging(adding, label.slot);
   showTicks();
   const sheet = element.querySelector('.sheet');
   if (sheet && sheet.dataset.slot !== shown) sheet.querySelector('.close').focus({preventScroll: true});

@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mam.errors import ConflictError, InputError, MamError, StoreError, WeightsError
+from mam.errors import ConflictError, EndpointError, InputError, MamError, StoreError, WeightsError
 from mam.values import (
     Archived,
     Candidate,
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Archived", "Candidate", "Certificate", "ConflictError", "Event", "InputError", "MamError", "Merged", "Read",
-    "Session", "Slot", "StoreError", "Turn", "Version", "WeightsError", "Write", "open",
+    "Archived", "Candidate", "Certificate", "ConflictError", "EndpointError", "Event", "InputError", "MamError",
+    "Merged", "Read", "Session", "Slot", "StoreError", "Turn", "Version", "WeightsError", "Write", "open",
 ]  # fmt: skip
 
 
@@ -55,7 +55,8 @@ def open(
     """A user's space with its base and memory model.
 
     path: the folder that holds the memories (default: $MAM_HOME, else the platform's place for application data).
-    base: "smollm2-135m", a Hugging Face hub id, a local folder or a GGUF file. device: "auto", "cpu", "cuda", "mps".
+    base: "smollm2-135m", "gemma3-270m", a Hugging Face hub id, a local folder, a GGUF file, or "openai:MODEL@URL" for a
+    server that speaks OpenAI's chat protocol (key: $MAM_API_KEY). device: "auto", "cpu", "cuda", "mps".
     memory: the folder of a memory model (default: the shipped weights). Spaces of one process share their weights.
     store: a PostgreSQL server instead of a folder, "postgresql+psycopg://USER@HOST/DATABASE".
     capacity: from now on keep at most so many active slots (0: any number); None leaves it as it is.

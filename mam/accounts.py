@@ -12,6 +12,7 @@ import argparse
 import getpass
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from argon2 import PasswordHasher
@@ -71,10 +72,7 @@ def parsed(text: str, where: str) -> dict[str, str]:
 
 def set_password(file: str | os.PathLike, name: str, password: str) -> None:
     """Add an account or change its password; the file is replaced as a whole and readable by its owner alone."""
-    file, name = Path(file), name.strip()
-    file_name(name)
-    if not name.isprintable() or "(guided tour)" in name:
-        raise InputError("A user name has printable characters only, and is none of a guided tour.")
+    file, name = Path(file), checked_name(name)
     if not SHORTEST <= len(password) <= LONGEST:
         raise InputError(f"A password has {SHORTEST} to {LONGEST} characters.")
     held: dict[str, str] = {}
@@ -82,12 +80,26 @@ def set_password(file: str | os.PathLike, name: str, password: str) -> None:
         if file.exists():
             held = parsed(file.read_text(encoding="utf-8-sig"), str(file))
         held[name] = PasswordHasher().hash(password)
-        part = file.with_name(f".{file.name}.part")
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
-            out.write("".join(f"{name}:{hashed}\n" for name, hashed in held.items()))
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(file)
+        keep(file, (f"{name}:{hashed}\n" for name, hashed in held.items()))
+
+
+def checked_name(name: str) -> str:
+    """A user's name without spaces around it. Raises InputError for one that cannot be used."""
+    name = name.strip()
+    file_name(name)
+    if not name.isprintable() or "(guided tour)" in name:
+        raise InputError("A user name has printable characters only, and is none of a guided tour.")
+    return name
+
+
+def keep(file: Path, lines: Iterable[str]) -> None:
+    """Replace a file as a whole, readable by its owner alone."""
+    part = file.with_name(f".{file.name}.part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+        out.writelines(lines)
+        out.flush()
+        os.fsync(out.fileno())
+    part.replace(file)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

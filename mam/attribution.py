@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,9 +18,13 @@ from transformers import PreTrainedModel
 
 from mam.base import Base
 from mam.decode import Pass
+from mam.errors import InputError
 from mam.integrator import Integrator
 from mam.prompt import prompt_text
 from mam.values import Slot, Turn
+
+if TYPE_CHECKING:
+    from mam.endpoint import Endpoint
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,19 @@ class Attribution:
     attention: np.ndarray
 
 
-def attribution(base: Base, integrator: Integrator, turn: Turn) -> Attribution:
+NO_BLOCKS = (
+    "This base is told its memories as text, so there is no attention on slots to look at; leave one out instead."
+)
+
+
+def attribution(base: Base | Endpoint, integrator: Integrator | None, turn: Turn) -> Attribution:
     """Attention of the turn's reply on the slots it was given; no columns when nothing was read.
 
-    The caller holds the base: adapters are active and the attention kernel is another one meanwhile.
+    The caller holds the base: adapters are active and the attention kernel is another one meanwhile. Raises InputError
+    for a base that is told its memories as text.
     """
+    if integrator is None:
+        raise InputError(NO_BLOCKS)
     reply = base.tokenizer(turn.reply, add_special_tokens=False)["input_ids"]
     tokens = tuple(base.decode([i]) for i in reply)
     given = [] if turn.abstained else [r for r in turn.reads if r.given and r.weight > 0]

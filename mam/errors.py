@@ -19,12 +19,24 @@ class WeightsError(MamError):
     """Weights are missing, damaged, of the wrong kind or could not be fetched."""
 
 
+class UnattachedError(WeightsError):
+    """No integrator was trained for the base."""
+
+
 class StoreError(MamError):
     """The store could not be read or written; nothing stored was lost."""
 
 
+class EndpointError(MamError):
+    """The server of the base was not reached, refused or broke off; what it said until then is kept."""
+
+
 class InputError(MamError, ValueError):
     """What was asked for cannot be done: an empty message, an unknown id, `k` out of range."""
+
+
+class MissingError(InputError):
+    """What an id stands for is not here, or is somebody else's: nobody can tell which."""
 
 
 class ConflictError(MamError):

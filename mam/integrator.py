@@ -86,7 +86,7 @@ class Integrator(nn.Module):
         A begin-of-text column comes first while encoding, so that the attention sink falls on it instead of on the
         slot's first word; it is dropped afterwards unless `keep_sink`, and then stands at `position` itself.
         """
-        cache = DynamicCache(config=self.base.model.config)
+        cache = DynamicCache()  # of plain layers: a block may be longer than a sliding window
         lead = sink(self.base)
         tokens = torch.tensor([lead + list(ids)], device=self.base.device)
         first = position if keep_sink else position - len(lead)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mam import whatif
-from mam.ablation import Alternative, influence, without
+from mam.ablation import Alternative, check, influence, without
 from mam.attribution import Attribution, attribution
 from mam.errors import InputError
 from mam.timeline import Timeline, timeline
@@ -131,12 +131,13 @@ class Lookback:
     def tokens_of(self, id: str, last: int = 3) -> list[tuple[Turn, tuple[str, ...], np.ndarray]]:
         """For the last turns that read the slot: (turn, tokens of its reply, attention on the slot (tokens,) 0..1).
 
-        Each takes the base one pass.
+        Each takes the base one pass; what another base answered is left out.
         """
         found = []
         for turn, _ in self.store.reads_of(id, last):
-            with self.engine.lock:
-                looked = attribution(self.engine.base, self.engine.integrator, turn)
+            if turn.base not in ("", self.engine.base.name):
+                continue
+            looked = self.attribution(turn)
             column = next((at for at, slot in enumerate(looked.slots) if slot.id == id), None)
             if column is not None:
                 found.append((turn, looked.tokens, looked.attention[:, column]))
@@ -160,7 +161,8 @@ class Lookback:
     def without(self, turn: Turn, slot_ids: Sequence[str]) -> tuple[str, list[float]]:
         """The same turn answered greedily without those slots.
 
-        Returns that reply and, for each token of the turn's own reply, KL(with ‖ without) in nats.
+        Returns that reply and, for each token of the turn's own reply, KL(with ‖ without) in nats; of a base on a
+        server, which shows no probabilities, the reply alone.
         """
         missing = set(slot_ids) - {read.slot.id for read in turn.reads if read.given}
         if missing:
@@ -176,6 +178,7 @@ class Lookback:
 
     def attribution(self, turn: Turn) -> Attribution:
         """How much each token of the reply looked at each slot: shares of attention (tokens, slots)."""
+        check(self.engine, turn)
         with self.engine.lock:
             return attribution(self.engine.base, self.engine.integrator, turn)
 

@@ -41,9 +41,12 @@ class LowRank(nn.Module):
         return [name for name, _ in self._layers]
 
     @contextmanager
-    def active(self) -> Iterator[None]:
-        """While this is open, the layers' outputs carry the update."""
-        hooks = [layer.register_forward_hook(self._hook(i)) for i, (_, layer) in enumerate(self._layers)]
+    def active(self, rows: Tensor | None = None) -> Iterator[None]:
+        """While this is open, the layers' outputs carry the update.
+
+        rows: (batch, 1, 1), 1 for the rows of a batch that carry it and 0 for the others, which stay bit-identical.
+        """
+        hooks = [layer.register_forward_hook(self._hook(i, rows)) for i, (_, layer) in enumerate(self._layers)]
         try:
             yield
         finally:
@@ -63,17 +66,21 @@ class LowRank(nn.Module):
         self.requires_grad_(False)
         self._frozen = [(a.float(), b.float() * self.scale) for a, b in zip(self.a, self.b, strict=True)]
 
-    def _hook(self, i: int):
+    def _hook(self, i: int, rows: Tensor | None):
         if self._frozen:
             a, b = self._frozen[i]
-            return lambda _layer, inputs, output: output + ((inputs[0].float() @ a) @ b).to(output.dtype)
-        a, b, scale = self.a[i], self.b[i], self.scale
 
-        def add(_layer, inputs, output):
-            x = inputs[0]
-            return output + (x @ a.to(x.dtype)) @ (b * scale).to(x.dtype)
+            def update(x: Tensor, output: Tensor) -> Tensor:
+                return ((x.float() @ a) @ b).to(output.dtype)
+        else:
+            a, b, scale = self.a[i], self.b[i], self.scale
 
-        return add
+            def update(x: Tensor, output: Tensor) -> Tensor:
+                return (x @ a.to(x.dtype)) @ (b * scale).to(x.dtype)
+
+        if rows is None:
+            return lambda _layer, inputs, output: output + update(inputs[0], output)
+        return lambda _layer, inputs, output: output + update(inputs[0], output) * rows.to(output.dtype)
 
 
 def _width(module: nn.Module) -> tuple[int, int] | None:

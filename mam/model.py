@@ -34,7 +34,7 @@ from torch import nn
 from mam import device as _device
 from mam.base import Base
 from mam.encoder import ALL, Encoder
-from mam.errors import InputError, WeightsError
+from mam.errors import InputError, UnattachedError, WeightsError
 from mam.gate import Gate, surface
 from mam.index import SlotIndex
 from mam.integrator import Integrator, IntegratorConfig
@@ -145,7 +145,7 @@ class MemoryModel(nn.Module):
     # ---- attachments ---------------------------------------------------------------------------------------
 
     def attach(self, base: Base) -> Integrator:
-        """The integrator trained for `base`. Raises WeightsError when there is none."""
+        """The integrator trained for `base`. Raises UnattachedError when there is none."""
         folder = (self.folder or SHIPPED) / "attachments"
         for file in sorted(folder.glob("*.json")):
             config = _json(file)
@@ -154,15 +154,21 @@ class MemoryModel(nn.Module):
                 _load(integrator, file.with_suffix(".safetensors"))
                 integrator.adapters.freeze()
                 return integrator.requires_grad_(False)
-        raise WeightsError(
+        raise UnattachedError(
             f"This memory model has no attachment for the base {base.id};"
             f" train one: python -m mam attach --base {base.id}"
         )
 
     def save_attachment(self, integrator: Integrator, name: str, path: Path | str | None = None) -> Path:
-        """Write an attachment beside the memory model; returns its weights file."""
+        """Write an attachment beside the memory model; returns its weights file.
+
+        It takes the place of the one that its base has there; a name that another base's has is made longer.
+        """
         folder = Path(path or self.folder or SHIPPED) / "attachments"
         folder.mkdir(parents=True, exist_ok=True)
+        bases = {file.stem: _json(file).get("base") for file in folder.glob("*.json")}
+        own = [held for held, base in bases.items() if base == integrator.config.base]
+        name = own[0] if own else f"{name}-{integrator.config.base}" if name in bases else name
         _save(integrator, folder / f"{name}.safetensors")
         _write_json(folder / f"{name}.json", integrator.settings)
         return folder / f"{name}.safetensors"

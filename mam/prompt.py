@@ -1,53 +1,83 @@
 """What the base is given in words: the session so far, within a budget of tokens, and the message.
 
-Knows tokens and turns; does not know memory, which reaches the base beside the prompt and never inside it: with
-nothing read, the prompt and so the reply are those of the base alone.
+Knows tokens and turns. Memory reaches the base beside the prompt, or, where it is told as text, as notes before the
+message: with nothing read, the prompt and so the reply are those of the base alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from mam import notes as text_channel
 from mam.base import Base
+from mam.notes import Message
 from mam.values import Read, Turn
+
+if TYPE_CHECKING:
+    from mam.endpoint import Endpoint  # takes a while to import, and few need it
+    from mam.integrator import Integrator
 
 HISTORY_TOKENS = 1024
 PROMPT_TOKENS = 4096  # a longer message is cut: reading it would take the base minutes
 
 
-def compose(base: Base, before: Sequence[Turn], text: str, start: int, max_tokens: int) -> tuple[list[int], str]:
-    """Token ids of the prompt, and a note if the message had to be cut.
+@dataclass(frozen=True)
+class Asked:
+    """What a base is to answer: the conversation, as the base itself takes it, and a note if the message was cut."""
 
-    `start`: positions that the memory takes up. Of the turns `before`, the latest that fit are included.
+    messages: list[Message]
+    prompt: list  # what `prompt` of the base makes of the messages
+    note: str
+
+
+def compose(
+    base: Base | Endpoint,
+    before: Sequence[Turn],
+    text: str,
+    notes: Sequence[Message],
+    start: int,
+    max_tokens: int,
+    system: str = "",
+) -> Asked:
+    """The conversation with a message at its end, as much of it as fits.
+
+    `notes`: what was read, for a base that is told it as text; `start`: positions that the memory takes up beside the
+    prompt. Of the turns `before`, the latest that fit are included. `system`: what a client wants the base to be told
+    first; it is never cut.
     """
+    lead = [_message("system", system)] if system else []
     reply = min(max_tokens, base.context // 4)
     room = min(base.context - start - reply, PROMPT_TOKENS)
-    history: list[dict[str, str]] = []
+    history: list[Message] = []
     spent = 0
     for turn in reversed(before):
         spoken = [_message("user", turn.text), _message("assistant", turn.reply)]
-        spent += sum(len(base.tokenizer(message["content"])["input_ids"]) + 8 for message in spoken)
+        spent += sum(base.count(message["content"]) + 8 for message in spoken)
         if spent > min(HISTORY_TOKENS, room // 2):
             break
         if turn.text and turn.reply:  # what was only observed is no conversation
             history = spoken + history
-    ids = base.prompt([*history, _message("user", text)])
-    while len(ids) > room and history:
-        history = history[2:]
-        ids = base.prompt([*history, _message("user", text)])
     kept = text
-    while len(ids) > room and len(kept) > 1:
-        kept = kept[-int(len(kept) * min(room / len(ids), 0.9)) or -1 :]  # the end: questions follow what is pasted
-        ids = base.prompt([_message("user", kept)])
+    while True:
+        messages = [*lead, *history, *notes, _message("user", kept)]
+        prompt = base.prompt(messages)
+        if (size := base.size(prompt)) <= room or not history and len(kept) <= 1:
+            break
+        if history:
+            history = history[2:]
+        else:
+            kept = kept[-int(len(kept) * min(room / size, 0.9)) or -1 :]  # the end: questions follow what is pasted
     note = "" if kept == text else f"(only the last {len(kept):,} of {len(text):,} characters fit)"
-    return ids, note
+    return Asked(messages, prompt, note)
 
 
-def described(base: Base, given: Sequence[Read], prompt: list[int], note: str) -> str:
+def described(base: Base | Endpoint, given: Sequence[Read], asked: Asked) -> str:
     """What the base was given, as text: slots with their weights, a blank line, then the prompt."""
     lines = [f"[{read.weight:.2f}] {' '.join(read.slot.text.split())}" for read in given]
-    lines += [note] if note else []
-    text = base.tokenizer.decode(prompt)
+    lines += [asked.note] if asked.note else []
+    text = base.shown(asked.prompt)
     return "\n".join([*lines, "", text]) if lines else text
 
 
@@ -56,6 +86,25 @@ def prompt_text(turn: Turn) -> str:
     if turn.given.startswith(("[0.", "[1.", "(only the last")):
         return turn.given.partition("\n\n")[2]
     return turn.given
+
+
+def replayed(turn: Turn, notes: Sequence[Message]) -> list[Message]:
+    """The conversation that a base was told as text in a finished turn, with other notes."""
+    told = turn.sent[0]["messages"] if turn.sent else [_message("user", turn.text)]
+    return text_channel.put(told, notes)
+
+
+def sizes(base: Base | Endpoint, integrator: Integrator | None, turn: Turn) -> tuple[int, int]:
+    """(tokens of memory, tokens of all else) that the base was given in a finished turn. Hold the base."""
+    if turn.sent:
+        told = turn.sent[0]["messages"]
+        whole, bare = (base.size(base.prompt(messages)) for messages in (told, text_channel.put(told, [])))
+        return whole - bare, bare
+    slots = [] if turn.abstained else [read.slot for read in turn.reads if read.given]
+    if integrator is None:  # another base answered, or none was asked
+        return sum(base.count(slot.text) for slot in slots), base.count(prompt_text(turn))
+    prompt = base.tokenizer(prompt_text(turn), add_special_tokens=False)["input_ids"]
+    return sum(map(integrator.tokens, slots)), len(prompt)
 
 
 def _message(role: str, content: str) -> dict[str, str]:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 MOST = 4  # slots of a purge that the base is asked about: each takes it a good part of a second
 ASK = "Repeat what I once told you that begins with: {}"
 LONGEST = 160  # characters of the memory that are looked at, its last ones
+UNASKED = (
+    "The base is on a server and was not asked, because that would send it the memory once more. What earlier replies"
+    " told it is out of reach."
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def purged(space: Space, erase: Callable[[], Certificate], ids: Sequence[str]) -
 
     with space.engine.lock:
         space.refresh()
-        slots = [space.store.slot(id) for id in ids[:MOST]]
+        slots = [space.store.slot(id) for id in ids[:MOST]] if space.engine.here else []
         probes = [ask_before(space.engine, slot, given(slot.text)) for slot in slots]
         try:
             done = erase()
@@ -56,8 +60,8 @@ def purged(space: Space, erase: Callable[[], Certificate], ids: Sequence[str]) -
             space.refresh()
         checks = [ask_after(space.engine, probe, given(probe.text)) for probe in probes]
         for probe in probes:  # asking made a block of each, also of those that were in the trash
-            space.engine.integrator.forget(probe.text)
-    return replace(done, checks=tuple(checks))
+            space.engine.drop(probe.text)
+    return replace(done, checks=tuple(checks), unasked="" if space.engine.here else UNASKED)
 
 
 def ask_before(engine: Engine, slot: Slot, reads: Sequence[Read]) -> Probe:
@@ -80,11 +84,11 @@ def _known(engine: Engine, text: str, reads: Sequence[Read]) -> tuple[float, boo
     """(geometric mean of the chances of the last words' tokens, whether each was the base's first choice)."""
     base = engine.base
     start, value = _parted(text[-LONGEST:])
-    prompt = base.prompt([{"role": "user", "content": ASK.format(start or "…")}])
-    prompt += base.tokenizer(start, add_special_tokens=False)["input_ids"]
+    question = {"role": "user", "content": ASK.format(start or "…")}
     wanted = base.tokenizer(value, add_special_tokens=False)["input_ids"]
     with engine.lock:
-        memory = engine.integrator.prepare(reads) if reads else None
+        memory, notes = engine.prepared(reads)
+        prompt = base.prompt([*notes, question]) + base.tokenizer(start, add_special_tokens=False)["input_ids"]
         logits = decode.forward(base.model, [*prompt, *wanted[:-1]], memory, last=len(wanted))[0].float()
     ids = torch.tensor(wanted, device=logits.device)
     chances = logits.log_softmax(-1).gather(1, ids[:, None])

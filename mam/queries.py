@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from mam import rows
 from mam.database import Database
-from mam.errors import InputError
+from mam.errors import InputError, MissingError
 from mam.schema import slots, turns
 from mam.values import STATES, Read, Turn
 
@@ -121,7 +121,7 @@ def around(connection: sa.Connection, id: str, near: int) -> list[Turn]:
     """The turn with this id and up to `near` turns of its session before and after it, oldest first."""
     at = connection.execute(sa.select(turns.c.session, turns.c.seq).where(turns.c.id == id)).first()
     if at is None:
-        raise InputError(f"There is no turn {id!r}.")
+        raise MissingError(f"There is no turn {id!r}.")
     same = sa.select(turns).where(turns.c.session == at.session)
     before = same.where(turns.c.seq <= at.seq).order_by(turns.c.seq.desc()).limit(near + 1)
     after = same.where(turns.c.seq > at.seq).order_by(turns.c.seq).limit(near)

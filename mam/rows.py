@@ -160,7 +160,15 @@ def turn_from(id: str, session: str, text: str, reply: str, at: datetime, trace:
     values["reads"] = tuple(Read(**{**read, "slot": _slot(read["slot"])}) for read in trace["reads"])
     values["rejected"] = tuple(Candidate(**{**item, "span": tuple(item["span"])}) for item in trace["rejected"])
     values["archived"] = tuple(Archived(**{**item, "slot": _slot(item["slot"])}) for item in trace.get("archived", ()))
+    values["sent"] = tuple(map(_request, trace.get("sent", ())))
     return Turn(id=id, session=session, text=text, reply=reply, at=at, **values)
+
+
+def _request(body: dict) -> dict:
+    """Raises TypeError or KeyError for what is no request."""
+    if not all(isinstance(message[part], str) for message in body["messages"] for part in ("role", "content")):
+        raise TypeError("a message without words")
+    return body
 
 
 def _slot(row: dict) -> Slot:

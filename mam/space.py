@@ -400,7 +400,7 @@ class Space(Lookback):
             for id in [*(slot.id for slot in changed), *gone]:
                 if id in self._held:
                     self._index.remove(id)
-                    self.engine.integrator.forget(self._held.pop(id))
+                    self.engine.drop(self._held.pop(id))
             active = [slot for slot in changed if slot.state == ACTIVE]
             if active:
                 self._index.add(active, self._keys(active))

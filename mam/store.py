@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from mam import erasure, history, queries, residue, rows
 from mam.database import Database, Transaction, read_number, read_version
 from mam.erasure import Erased
-from mam.errors import ConflictError, InputError
+from mam.errors import ConflictError, InputError, MissingError
 from mam.schema import keys, removed, sessions, slots, turns, versions
 from mam.values import (
     ACTIVE,
@@ -126,7 +126,7 @@ class Store:
     def _change_session(self, id: str, **values) -> None:
         with self.atomic() as tx:
             if not tx.execute(sessions.update().where(sessions.c.id == id).values(**values)).rowcount:
-                raise InputError(f"There is no session {id!r}.")
+                raise MissingError(f"There is no session {id!r}.")
             tx.next_version()
 
     # -- turns ----------------------------------------------------------------------------------------------------
@@ -168,14 +168,14 @@ class Store:
         """Take a turn out of its session; the slots that it wrote stay what they are."""
         with self.atomic() as tx:
             if not tx.execute(turns.delete().where(turns.c.id == id)).rowcount:
-                raise InputError(f"There is no turn {id!r}.")
+                raise MissingError(f"There is no turn {id!r}.")
             tx.next_version()
 
     def turn(self, id: str) -> Turn:
         with self.database.reading() as connection:
             row = connection.execute(sa.select(turns).where(turns.c.id == id)).first()
         if row is None:
-            raise InputError(f"There is no turn {id!r}.")
+            raise MissingError(f"There is no turn {id!r}.")
         return rows.turn_value(row)
 
     # -- looking at slots -----------------------------------------------------------------------------------------
@@ -476,7 +476,7 @@ def _check_title(title: str) -> None:
 def _slot(connection: sa.Connection, id: str) -> Slot:
     row = connection.execute(sa.select(slots).where(slots.c.id == id)).first()
     if row is None:
-        raise InputError(f"There is no memory {id!r}.")
+        raise MissingError(f"There is no memory {id!r}.")
     return rows.slot_value(row)
 
 

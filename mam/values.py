@@ -145,6 +145,8 @@ class Turn:
     abstained: bool = False
     stopped: bool = False  # the reader of the reply pressed stop
     given: str = ""  # exactly what the base was given, slots marked
+    base: str = ""  # name of the base that answered
+    sent: tuple[dict, ...] = ()  # to a base that is told its memories as text: every request, word by word
     tokens: int = 0  # tokens of the reply
     timing: dict[str, float] = field(default_factory=dict)  # seconds by stage
     archived: tuple[Archived, ...] = ()  # what made room for the writes
@@ -217,3 +219,4 @@ class Certificate:
     at: datetime
     checks: tuple[Check, ...] = ()  # of the base
     places: int = 0  # coordinates on maps
+    unasked: str = ""  # why the base was not asked

@@ -34,8 +34,11 @@ def what_if(
     """The turn without the slots whose ids are given, with all read weights times `strength` (0: the memory is off).
 
     With another `k`, or another `threshold` for 1 - w_null, its message is read anew, in the memory as it is now. The
-    reply, which takes most of the time, is left out unless `spoken`. Raises InputError for values out of range.
+    reply, which takes most of the time, is left out unless `spoken`. Raises InputError for values out of range, and for
+    a strength between off and on where the base is told its memories as text.
     """
+    if space.engine.integrator is None and strength not in (0, 1):
+        raise InputError("This base is told its memories as text: their strength is 0 (off) or 1.")
     if not 0 <= strength <= STRONGEST:
         raise InputError(f"The strength is {strength}; choose one from 0 (memory off) to {STRONGEST}.")
     if k is None and threshold is None:

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import servers
 import torch
-from fakes import rule_engine
+from fakes import Echo, RuleMemory, rule_engine
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mam import base
+from mam import base, fetch
 from mam.space import Space
 from mam.store import Store, new_id
 
@@ -174,6 +174,21 @@ def tab(served, browser, request):
 
 
 @pytest.fixture
+def world(monkeypatch, tiny_folder):
+    """For benchmarks: an echoing base, a memory of rules, no fetched weights."""
+    from mam.bench import baselines, common
+
+    torch.set_num_threads(1)
+    monkeypatch.setattr(common, "MAX_TOKENS", 400)  # the tiny base reads bytes
+    monkeypatch.setattr(fetch, "encoder", lambda: None)
+    monkeypatch.setattr(baselines, "MiniLM", lambda _: RuleMemory())
+    engine = rule_engine(tiny_folder)
+    engine.base.context = 8192
+    Echo(engine)
+    return common.World(engine)
+
+
+@pytest.fixture
 def desk(tmp_path, engine):
     """The desk of a page, without a server."""
     from mam.web.desk import Desk
@@ -181,3 +196,12 @@ def desk(tmp_path, engine):
     desk = Desk(lambda user, memory: Space(Store(tmp_path / "data", user), engine), "ann")
     desk._load()
     return desk
+
+
+@pytest.fixture
+def service(tmp_path, engine):
+    """A running server with keys for Ann and Bob; see `serving.running`."""
+    import serving
+
+    with serving.running(tmp_path, engine) as found:
+        yield found

@@ -24,8 +24,16 @@ class RuleMemory:
 
     fingerprint = "rules"
     dim = 64
-    gate_threshold = 0.5
     settings = Settings()
+    folder = None
+
+    @property
+    def gate_threshold(self) -> float:
+        return self.settings.gate_threshold
+
+    @property
+    def reader(self) -> RuleMemory:
+        return self
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         out = np.zeros((len(texts), self.dim), dtype=np.float32)
@@ -53,7 +61,10 @@ class RuleMemory:
                 return Relation("update", slot, 0.9)
         return Relation("new", None, 0.8)
 
-    def read(self, query: str, hidden: np.ndarray, index: SlotIndex, k: int) -> Reading:
+    def rank(self, query, hidden: np.ndarray, index: SlotIndex, k: int, now) -> list[tuple[Slot, float]]:
+        return index.nearest(self.keys(hidden[None])[0], k)
+
+    def read(self, query: str, hidden: np.ndarray, index: SlotIndex, k: int, now=None) -> Reading:
         key = self.keys(hidden[None])[0]
         near = index.nearest(key, k) if len(index) else []
         scores = np.array([12 * cosine for _, cosine in near] + [6.0])
@@ -67,6 +78,44 @@ class RuleMemory:
             for (slot, _), weight, score in zip(near, weights, scores, strict=False)
         )
         return Reading(reads, float(weights[-1]), asked, decision)
+
+
+class Echo:
+    """Makes the base of an engine say the slots that it was given, and nothing of use without any."""
+
+    def __init__(self, engine):
+        self.base, self.text, self.prepared = engine.base, "", engine.integrator.prepare
+        engine.base.generate, engine.integrator.prepare = self.generate, self.prepare
+
+    def prepare(self, reads):
+        self.text = " ".join(read.slot.text for read in reads)
+        return self.prepared(reads)
+
+    def generate(self, ids, *, max_tokens=128, memory=None, **_):
+        text = self.text if memory else "I see."
+        yield from self.base.tokenizer(text)["input_ids"][:max_tokens]
+
+
+class Blind(RuleMemory):
+    """Keeps everything worth keeping, finds none of it."""
+
+    def read(self, query, hidden, index, k):
+        return Reading((), 1.0, 0.1, "alone")
+
+
+class Generous(RuleMemory):
+    """Reads whatever is nearest."""
+
+    def read(self, query, hidden, index, k):
+        near = index.nearest(self.keys(hidden[None])[0], k)
+        return Reading(tuple(Read(slot, 1 / len(near)) for slot, _ in near), 0.0, 0.9, "read")
+
+
+class Mute(RuleMemory):
+    """Abstains whatever is asked."""
+
+    def read(self, query, hidden, index, k):
+        return Reading((), 1.0, 0.9, "abstain")
 
 
 def rule_engine(folder: Path) -> Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 import threading
@@ -97,6 +98,41 @@ def test_the_page_asks_for_a_login(tmp_path, engine):
             assert client.post("login", data={"username": "ann", "password": WORD}).status_code == 200
             assert client.get("config").status_code == 200
     finally:
+        blocks.close()
+
+
+def test_the_tab_of_somebody_else_opens_nothing(tmp_path, engine):
+    """Gradio tells tabs apart by a number that the browser makes up: whoever knows it must still be who began it."""
+    import httpx
+
+    desk = Desk(lambda user, memory: Space(Store(tmp_path / "data", user), engine))
+    for name in ("ann", "bob"):
+        set_password(tmp_path / "accounts", name, WORD)
+    blocks = launch(desk, None, quiet=True, accounts=Accounts(tmp_path / "accounts"))
+    try:
+        people = []
+        for name in ("ann", "bob"):
+            people.append(client := httpx.Client(base_url=blocks.local_url, trust_env=False))
+            assert client.post("login", data={"username": name, "password": WORD}).status_code == 200
+        ann, bob = people
+        tick = next(fn["id"] for fn in ann.get("config").json()["dependencies"] if len(fn["inputs"]) == 1)
+        event = {"data": [None], "fn_index": tick, "session_hash": "annstab"}
+        assert ann.post("gradio_api/queue/join", json=event).status_code == 200
+        join, words = "gradio_api/queue/join", json.dumps(event)
+        for how in (
+            {"json": event},
+            *({"content": words, "headers": {"content-type": t}} for t in ("", "application/x+json")),
+        ):
+            assert bob.post(join, **how).status_code == 404
+        assert bob.post("gradio_api/cancel", json=event | {"event_id": "x"}).status_code == 404
+        assert bob.get("gradio_api/queue/data", params={"session_hash": "annstab"}).status_code == 404
+        assert bob.get("gradio_api/heartbeat/annstab").status_code == 404
+        with ann.stream("GET", "gradio_api/queue/data", params={"session_hash": "annstab"}) as stream:
+            assert stream.status_code == 200 and "event_id" in next(stream.iter_lines())
+        assert bob.post("gradio_api/queue/join", json=event | {"session_hash": "bobstab"}).status_code == 200
+    finally:
+        for client in people:
+            client.close()
         blocks.close()
 
 

@@ -51,8 +51,13 @@ def test_a_conversation_is_renamed_put_away_and_found(served, tab):
     row.hover()
     row.get_by_role("button", name="Rename").click()
     page.locator("#sessions input").fill("The dog")
+    bird = served.space.session().send("My bird is called Kiwi.", max_tokens=2)  # from elsewhere, while a title is typed
+    expect(page.locator("#sessions li")).to_have_count(3)
+    expect(page.locator("#sessions input")).to_have_value("The dog")
     page.locator("#sessions input").press("Enter")
     expect(page.locator("#sessions li", has_text="The dog")).to_have_count(1)
+    served.space.purge_session(bird.session)
+    expect(page.locator("#sessions li")).to_have_count(2)
     page.locator("#find-session input, #find-session textarea").fill("DOG")
     expect(page.locator("#sessions li")).to_have_count(1)
     page.locator("#sessions li").hover()
@@ -288,7 +293,7 @@ def test_users_only_reach_what_is_theirs(tmp_path, engine):
     inside = Inside(desk)
     assert inside.plots(turn, "inside", False, (), ann)[2][0].text == DOG
     assert inside.plots(turn, "inside", False, (), bob) == ("", "", (None, False))
-    assert inside.heat_map(turn, "inside", False, (), bob) == ("", (None, False))
+    assert inside.heat_map(turn, "inside", False, (), bob) == ("", "", (None, False))
     secret = chats.begin_temporary(None, "", False, ann)[0]
     list(chats.send("My cat is called Tom.", secret, False, ann))
     whispered = desk.chat(secret, ann).turns()[0].id
@@ -316,10 +321,11 @@ def test_views_escape_whatever_they_show():
         bad, bad, bad, bad, now, (Write(slot, 0.9, "new"),), (Candidate(bad, bad, score=0.1, why=bad),),
         (Read(slot, 0.5, {bad: 1.0}), Read(slot, 0.1, {}, False)), 0.4, timing={"first_token": 1.0, "reply": 1.0},
     )  # fmt: skip
-    turn = replace(turn, archived=(Archived(slot, -1.0, {bad: -1.0}),))
+    told = ({"messages": [{"role": bad, "content": bad}]},)
+    turn = replace(turn, archived=(Archived(slot, -1.0, {bad: -1.0}),), base=bad, sent=told)
     shown = inside.panel(turn) + inside.heading(turn) + inside.given(turn, 3, 4) + talk.conversation([turn])
     shown += talk.sessions([Session(bad, bad, now, 1)], None) + pages.status(None, bad)
-    shown += pages.status({"base": bad, "memory": bad, "device": bad, "precision": bad}, "")
+    shown += pages.status(dict.fromkeys(("base", "memory", "device", "precision", "memories as"), bad), "")
     assert "<script>" not in shown and "&\"'" not in shown
 
 

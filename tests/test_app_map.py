@@ -84,6 +84,12 @@ def test_a_point_opens_its_memory_with_true_neighbours(served, tab):
     served.space.edit(near.id, "My bike is in Paris.")
     expect(shown).to_have_text("My bike is in Paris.")
     expect(page.locator("#map-plot .legend")).to_contain_text("before an edit (1)")
+    sheet = page.locator("#slot-page .sheet")  # its page, beside the map
+    sheet.get_by_role("button", name="Edit").click()
+    sheet.locator("textarea").fill("My bike is in Rome.")
+    sheet.get_by_role("button", name="Save").click()
+    expect(shown).to_have_text("My bike is in Rome.")
+    assert served.space.slot(near.id).text == "My bike is in Rome."
     assert page.evaluate("window.hacked") is None
 
 

@@ -9,67 +9,30 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from fakes import RuleMemory, rule_engine
+from fakes import Blind, Generous, Mute, RuleMemory
 
 from mam import lives as generator
-from mam.bench import baselines, cli, common, edit, gate, latency, noharm, page, prompts, readme, recall, scoring, store
+from mam.bench import (
+    baselines,
+    cli,
+    common,
+    edit,
+    gate,
+    growth,
+    latency,
+    noharm,
+    page,
+    prompts,
+    readme,
+    recall,
+    scoring,
+    serve,
+    sets,
+    store,
+)
 from mam.errors import InputError
-from mam.reader import Reading
-from mam.values import Read
 
 FEW = common.Settings(limit=2, facts=8)
-
-
-class Echo:
-    """Makes the base of an engine say the slots that it was given, and nothing of use without any."""
-
-    def __init__(self, engine):
-        self.base, self.text, self.prepared = engine.base, "", engine.integrator.prepare
-        engine.base.generate, engine.integrator.prepare = self.generate, self.prepare
-
-    def prepare(self, reads):
-        self.text = " ".join(read.slot.text for read in reads)
-        return self.prepared(reads)
-
-    def generate(self, ids, *, max_tokens=128, memory=None, **_):
-        text = self.text if memory else "I see."
-        yield from self.base.tokenizer(text)["input_ids"][:max_tokens]
-
-
-class Blind(RuleMemory):
-    """Keeps everything worth keeping, finds none of it."""
-
-    def read(self, query, hidden, index, k):
-        return Reading((), 1.0, 0.1, "alone")
-
-
-class Generous(RuleMemory):
-    """Reads whatever is nearest."""
-
-    def read(self, query, hidden, index, k):
-        near = index.nearest(self.keys(hidden[None])[0], k)
-        return Reading(tuple(Read(slot, 1 / len(near)) for slot, _ in near), 0.0, 0.9, "read")
-
-
-class Mute(RuleMemory):
-    """Abstains whatever is asked."""
-
-    def read(self, query, hidden, index, k):
-        return Reading((), 1.0, 0.9, "abstain")
-
-
-@pytest.fixture
-def world(monkeypatch, tiny_folder):
-    """An echoing base, a memory of rules, no fetched weights."""
-    torch.set_num_threads(1)
-    monkeypatch.setattr(common, "MAX_TOKENS", 400)  # the tiny base reads bytes
-    monkeypatch.setattr(recall.fetch, "encoder", lambda: None)
-    monkeypatch.setattr(baselines, "MiniLM", lambda _: RuleMemory())
-    engine = rule_engine(tiny_folder)
-    engine.base.context = 8192
-    Echo(engine)
-    return common.World(engine)
 
 
 @pytest.mark.parametrize(
@@ -202,14 +165,12 @@ def test_locomo_is_read_as_published(tmp_path):
         {"speaker": "Bob", "dia_id": "D1:2", "text": "Nice!"},
     ]
     talk = {"session_1_date_time": "1:56 pm on 8 May, 2023", "session_1": turns}
-    samples = [{"conversation": talk, "qa": [{"question": "Where?", "evidence": ["D1:1"]}]}]
-    with gzip.open(tmp_path / gate.LOCOMO, "wt") as file:
+    question = {"question": "Where?", "answer": "a flat", "category": 4, "evidence": ["D1:1"]}
+    samples = [{"conversation": talk, "qa": [question]}]
+    with gzip.open(tmp_path / sets.LOCOMO, "wt") as file:
         json.dump(samples, file)
     results = gate.locomo(RuleMemory(), tmp_path, common.Settings())
     assert results == {"locomo_auc": 1.0, "locomo_turns": {"evidence": 1, "other": 1}}
-    (tmp_path / gate.LOCOMO).write_bytes(b"half a file")
-    with pytest.raises(InputError, match="--data"):
-        gate.locomo(RuleMemory(), tmp_path, common.Settings())
 
 
 @pytest.mark.parametrize("name", ["prompt_bm25", "prompt_minilm"])
@@ -239,7 +200,7 @@ def test_a_history_too_long_loses_its_oldest_notes(tiny_base):
 
 
 def test_a_limited_run_says_so(world, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(common.World, "load", lambda *_: world)
+    monkeypatch.setattr(common.World, "load", lambda *_, **__: world)
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)
     file = tmp_path / "gate.json"
@@ -291,16 +252,55 @@ def test_latency_measures_every_condition(world):
     } <= results["conditions"].keys()
     assert results["decode_ratio"] > 0 and results["loop_vs_generate"] > 0
     assert results["ttft_ratio_10000"] is None  # a limited run holds no 10,000 slots, and says nothing about them
+    assert list(results["context"]) == ["500", "1000", "2000"] and results["ttft_4000_ratio"] is None
+    assert results["memory_mib"].keys() == results["slots"].keys() == {"0", "100", "1000"}
+
+
+def test_a_long_history_stays_out_of_the_prompt(world, monkeypatch):
+    world.engine.memory = Generous()
+    monkeypatch.setattr(growth, "SIZES", (500, 4000))
+    results = growth.contexts(world, common.Settings(limit=4, facts=8))
+    short, long = (results["context"][size] for size in ("500", "4000"))
+    tokens = {way: long[way]["context_tokens"]["median"] for way in growth.WAYS}
+    assert 3500 < tokens["whole_history"] < 4400 and short["whole_history"]["context_tokens"]["median"] < 900
+    assert tokens["base_alone"] < tokens["memory_cold"] == tokens["memory_warm"] < tokens["whole_history"] / 2
+    assert all(
+        long[way]["seconds_to_first_token"]["median"] > 0 and long[way]["memory_mib"] >= 0 for way in growth.WAYS
+    )
+    assert results["ttft_4000_ratio"] > 0 and results["ttft_4000_ratio_warm"] > 0
+
+
+def test_a_shorter_history_begins_a_longer_one(world):
+    short, long = (growth.history(world.base, common.Settings(facts=8), tokens) for tokens in (600, 5000))
+    said = [[said.text for session in life.sessions for said in session.utterances] for life in (short, long)]
+    assert 0 < len(said[0]) < len(said[1]) and said[1][: len(said[0])] == said[0]
+    assert set(growth.questions(short)) <= {question.text for question in short.questions}
+
+
+def test_serving_measures_one_and_many(world, monkeypatch):
+    monkeypatch.setattr(serve, "REPLY", 12)
+    del world.base.generate  # the base's own, which a batch does not go around
+    results = serve.run(world, common.Settings(limit=3))
+    assert results["clients"] == 3 and results["replies"] == 3 * serve.ASKED and results["batched"]
+    assert results["batching_gain"] > 0 and results["identical"] == 1
+    assert set(results["tokens_per_second"]) == {"one", "many", "many_in_turns"} and world.engine.batch is None
 
 
 def test_the_readme_says_what_was_measured():
     text = (readme.ROOT / "README.md").read_text("utf-8")
     assert text.count(readme.BEGIN) == text.count(readme.END) == 1
     assert readme.filled(text) == text, "run python -m mam.bench.readme"
-    for file in readme.RESULTS.glob("*.json"):
+    for file in readme.RESULTS.rglob("*.json"):
         content = json.loads(file.read_text("utf-8"))
         assert content["name"] == file.stem and not content["settings"]["limited"]
         assert content["settings"]["lives"] >= 200
+
+
+def test_the_readme_names_every_benchmark():
+    text = (readme.ROOT / "README.md").read_text("utf-8")
+    assert not [name for name in cli.BENCHES if f"`{name}`" not in text]
+    for name, keys in readme.FIGURES.items():
+        assert name in cli.BENCHES and keys
 
 
 def test_tables_are_made_from_the_files(tmp_path):
@@ -308,3 +308,22 @@ def test_tables_are_made_from_the_files(tmp_path):
     table = readme.tables(tmp_path)
     assert "| `gate` | write gate, F1 of what is kept | 0.964 | ≥ 0.92 |" in table and "recall" not in table
     assert readme.tables(tmp_path / "none") == ""
+
+
+def test_another_base_stands_beside_the_first(tmp_path):
+    def write(folder, base: str, share: float) -> None:
+        asked = dict.fromkeys(readme.ASKED, share)
+        details = {"memory_details": asked, "baseline_details": dict.fromkeys(readme.WAYS, asked)}
+        (folder / "recall.json").write_text(json.dumps({"base": base, "results": details}))
+        (folder / "noharm.json").write_text(json.dumps({"base": base, "results": {"identical": share}}))
+
+    write(tmp_path, "one", 0.5)
+    alone = readme.tables(tmp_path)
+    assert alone.startswith("| `recall`: the reply") and "| measured | goal |" in alone and "token | 0.5 |" in alone
+    (tmp_path / "other").mkdir()
+    assert readme.tables(tmp_path) == alone
+    write(tmp_path / "other", "two", 0.75)
+    (tmp_path / "other" / "noharm.json").unlink()
+    table = readme.tables(tmp_path)
+    assert "| `recall`, one: the reply" in table and "| `recall`, two: the reply" in table
+    assert "| what | one | two | goal |" in table and "token for token | 0.5 | – | 1.0 |" in table

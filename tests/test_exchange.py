@@ -304,7 +304,7 @@ LOCOMO = {
         "session_1_date_time": "1:56 pm on 8 May, 2023",
         "session_1": [
             {"speaker": "Caro", "dia_id": "D1:1", "text": "My dog is called Rex."},
-            {"speaker": "Mel", "dia_id": "D1:2", "text": "Wow!"},
+            {"speaker": "Mel", "dia_id": "D1:2", "text": "Wow!", "blip_caption": "a photo of my parrot"},
         ],
         "session_10_date_time": "9:00 am on 1 June, 2023",
         "session_10": [{"speaker": "Mel", "dia_id": "D10:1", "text": "My cat is called Tom."}],
@@ -336,7 +336,8 @@ def test_a_chat_export_is_listened_to(open_space, tmp_path):
 def test_locomo_conversations_keep_names_and_times(m, tmp_path):
     (tmp_path / "locomo.json").write_text(json.dumps([LOCOMO]), encoding="utf-8")
     slots = m.import_(tmp_path / "locomo.json")
-    assert [(slot.text, slot.speaker) for slot in slots] == [(DOG, "Caro"), ("My cat is called Tom.", "Mel")]
+    picture = "I am showing a photo of my parrot."
+    assert [(s.text, s.speaker) for s in slots] == [(DOG, "Caro"), (picture, "Mel"), ("My cat is called Tom.", "Mel")]
     assert slots[0].told.astimezone().replace(tzinfo=None) == datetime(2023, 5, 8, 13, 56)
     assert sorted(session.title for session in m.sessions()) == ["session 1", "session 10"]
 

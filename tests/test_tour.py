@@ -1,4 +1,6 @@
-"""The guided tour with the real weights, as a person takes it, in light and in dark; each view is photographed.
+"""The app with the real weights: the guided tour as a person takes it, restarts, several people at once.
+
+The tour is taken in light and in dark, and each view is photographed.
 
 The pictures lie in assets/screens, for the README and for whoever changes the page: look at them.
 """
@@ -7,6 +9,9 @@ from __future__ import annotations
 
 import io
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -172,6 +177,64 @@ def test_the_tour_shows_what_it_says(tmp_path, browser, real_weights, scheme):
         page.locator("#tour-leave").click()
         expect(page.locator("#tour-words h4")).to_have_count(0)
         expect(page.locator("#sessions li")).to_have_count(0)
+
+
+@contextmanager
+def app_on(folder: Path) -> Iterator[str]:
+    """The app in its own process, as its command starts it; its address. Killed afterwards, as by a power cut."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    root = Path(__file__).parent.parent
+    command = [sys.executable, "app.py", "--no-browser", "--path", str(folder), "--port", port]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as app:
+        try:
+            line = app.stdout.readline()
+            assert f"127.0.0.1:{port}" in line, line
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            app.kill()
+
+
+def test_told_asked_edited_and_deleted_across_restarts_of_the_app(tmp_path, browser, real_weights):
+    page = browser.new_context(viewport=WIDE).new_page()
+    page.set_default_timeout(30_000)
+
+    def ask(text: str) -> str:
+        if page.locator("#said .exchange").count():
+            page.locator("#new").click()
+            expect(page.locator("#said .exchange")).to_have_count(0)
+        page.locator("#text textarea").fill(text)
+        return send(page)
+
+    def change(button: str) -> None:
+        show(page, "Memory")
+        page.locator("tr[data-slot]", has_text="parrot").get_by_role("button", name=button).click()
+
+    with app_on(tmp_path) as url:
+        page.goto(url)
+        expect(page.locator("#status .status:not(.loading)")).to_be_visible(timeout=SLOW)
+        ask("My parrot is called Kiwi.")
+        page.reload()
+        expect(page.locator("#sessions li")).to_contain_text("My parrot")
+    with app_on(tmp_path) as url:
+        page.goto(url)
+        expect(page.locator("#status .status:not(.loading)")).to_be_visible(timeout=SLOW)
+        assert "Kiwi" in ask("What is my parrot called?")
+        change("Edit")
+        page.locator("tr[data-slot] textarea").fill("My parrot is called Mango.")
+        page.get_by_role("button", name="Save").click()
+        expect(page.locator("tr[data-slot]")).to_contain_text("Mango")
+        show(page, "Conversation")
+        reply = ask("What is my parrot called?")
+        assert "Mango" in reply and "Kiwi" not in reply
+        change("Delete")
+        expect(page.locator("tr[data-slot]")).to_have_count(0)
+    with app_on(tmp_path) as url:
+        page.goto(url)
+        expect(page.locator("#status .status:not(.loading)")).to_be_visible(timeout=SLOW)
+        assert ask("What is my parrot called?").endswith("You haven't told me that.")
+    page.context.close()
 
 
 def test_several_people_in_browsers_of_their_own(tmp_path, browser, real_weights):

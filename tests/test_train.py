@@ -19,8 +19,9 @@ from mam.errors import InputError, WeightsError
 from mam.model import MemoryModel
 from mam.reranker import Found, Reranker
 from mam.train import cli, loop
+from mam.train.card import write_card
 from mam.train.data import revoiced, scene
-from mam.train.loop import Part, Schedule, train
+from mam.train.loop import Part, Schedule, forecast, train
 from mam.train.reranker import Case, pairs
 from mam.train.tune import calibrate
 from mam.values import Candidate
@@ -153,6 +154,33 @@ def test_it_stops_early_and_keeps_the_best(tmp_path):
     found = train(replace(part, validate=validate), Schedule(steps=60, every=10, patience=2), tmp_path)
     assert found["step"] == 20 and len(weights) == 4
     assert torch.equal(part.module.weight, weights[1])
+
+
+def test_a_forecast_changes_nothing(tmp_path):
+    part, schedule = line(), Schedule(steps=30, every=5, patience=99)
+    before = part.module.weight.detach().clone()
+    assert "line: 30 steps of" in (said := forecast(part, schedule, tmp_path)) and "6 validations" in said
+    assert torch.equal(part.module.weight, before) and part.module.weight.grad is None and not list(tmp_path.iterdir())
+    train(part, schedule, tmp_path)
+    assert "line: 0 steps of" in (said := forecast(part, schedule, tmp_path)) and "at most 0 min" in said
+
+
+def test_the_card_keeps_the_latest_run_of_every_base(tmp_path):
+    def run(parts: list[str], base: str | None, date: str) -> None:
+        schedules = {part: {"steps": 2} for part in parts}
+        figures = {part: {"score": 0.5, "step": 2, "seconds": 1.0} for part in parts}
+        rest = {"seconds": 1, "seed": 0, "data": ["lives"], "hardware": "none"}
+        record = {"parts": parts, "base": base, "date": date, "validation": figures, "schedules": schedules, **rest}
+        write_card(tmp_path, record)
+
+    run(["memory", "integrator"], "one", "first")
+    run(["integrator"], "one", "second")
+    run(["integrator"], "two", "third")
+    run(["integrator"], "one", "fourth")
+    run(["relation"], None, "fifth")
+    kept = [record["date"] for record in json.loads((tmp_path / "training.json").read_text())]
+    assert kept == ["first", "third", "fourth", "fifth"]
+    assert "**integrator** for two, third" in (tmp_path / "README.md").read_text()
 
 
 def test_scenes_are_reproducible_and_label_what_is_asked():

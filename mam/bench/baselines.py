@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bm25s
 import numpy as np
@@ -22,6 +23,9 @@ from mam.base import Base
 from mam.bench import prompts
 from mam.lives import Life
 from mam.values import USER
+
+if TYPE_CHECKING:
+    from mam.endpoint import Endpoint
 
 
 def day(moment) -> str:
@@ -71,6 +75,11 @@ class BM25:
         found, _ = self.index.retrieve(self._words([question]), k=min(k, self.size), show_progress=False)
         return [int(i) for i in found[0]]
 
+    def scores(self, question: str) -> np.ndarray:
+        """(notes,) float32."""
+        words = bm25s.tokenize([question], stopwords="en", stemmer=self.stemmer, return_ids=False, show_progress=False)
+        return self.index.get_scores(words[0]) if words[0] else np.zeros(self.size, dtype=np.float32)
+
 
 class MiniLM:
     """all-MiniLM-L6-v2, untouched: mean-pooled, unit length, cosine."""
@@ -95,10 +104,6 @@ class MiniLM:
         return np.concatenate(rows)
 
 
-def cosine_best(keys: np.ndarray, query: np.ndarray, k: int) -> list[int]:
-    return [int(i) for i in np.argsort(-(keys @ query), kind="stable")[:k]]
-
-
 def retrieved(name: str, texts: Sequence[str], questions: Sequence[str], minilm: MiniLM, k: int) -> list[list[int]]:
     """For each question, the indices of the k best texts, best first."""
     if not texts:
@@ -108,6 +113,16 @@ def retrieved(name: str, texts: Sequence[str], questions: Sequence[str], minilm:
         return [index.best(question, k) for question in questions]
     keys = minilm.encode(texts)
     return [[int(i) for i in np.argsort(-(keys @ query), kind="stable")[:k]] for query in minilm.encode(questions)]
+
+
+def rankings(texts: Sequence[str], questions: Sequence[str], minilm: MiniLM) -> list[dict[str, np.ndarray]]:
+    """For each question, all texts by BM25, by MiniLM and by the sum of both, z-scored over the texts, best first."""
+    index, keys, found = BM25(texts), minilm.encode(texts), []
+    for question, query in zip(questions, minilm.encode(questions), strict=True):
+        scores = {"bm25": index.scores(question), "minilm": keys @ query}
+        scores["sum"] = sum((x - x.mean()) / (x.std() + 1e-9) for x in scores.values())
+        found.append({name: np.argsort(-values, kind="stable") for name, values in scores.items()})
+    return found
 
 
 def message_lists(
@@ -127,16 +142,16 @@ def message_lists(
     ]
 
 
-def cut(base: Base, messages: prompts.Messages, room: int) -> list[int]:
-    """Token ids of a prompt; a history too long for the base loses its oldest notes, never the question."""
+def cut(base: Base | Endpoint, messages: prompts.Messages, room: int) -> list:
+    """A prompt as the base takes it; a history too long for it loses its oldest notes, never the question."""
     ids = base.prompt(messages)
-    while len(ids) > room:
+    while (size := base.size(ids)) > room:
         longest = max(range(len(messages)), key=lambda i: len(messages[i]["content"]))
         lines = messages[longest]["content"].split("\n")
         oldest = [i for i, line in enumerate(lines) if line.startswith("- ")]
         if not oldest:
             return ids[-room:]
-        drop = set(oldest[: max(1, len(oldest) * (len(ids) - room) // len(ids))])
+        drop = set(oldest[: max(1, len(oldest) * (size - room) // size)])
         text = "\n".join(line for i, line in enumerate(lines) if i not in drop)
         messages = [*messages[:longest], {**messages[longest], "content": text}, *messages[longest + 1 :]]
         ids = base.prompt(messages)

@@ -6,31 +6,42 @@ No benchmark hands the memory a label, a slot or the right evidence.
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import hashlib
 import json
 import os
 import platform
 import random
 import shutil
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import psutil
 import torch
 from tqdm import tqdm
 
 from mam import lives as generator
 from mam.base import Base
+from mam.bench.parts import Parts
 from mam.bench.scoring import share
 from mam.engine import Engine, engine
 from mam.errors import InputError
-from mam.model import MemoryModel
+from mam.model import SHIPPED, MemoryModel
 from mam.space import Space
 from mam.store import Store
 from mam.values import Turn
+
+if TYPE_CHECKING:
+    from mam.endpoint import Endpoint
 
 MAX_TOKENS = 32  # of every reply, memory and baselines alike
 K = 8  # slots or sentences retrieved, memory and baselines alike
@@ -46,7 +57,8 @@ class Settings:
     sessions: int = 3
     facts: int = 24
     limit: int | None = None  # at most so many lives, prompts and repetitions: a quick look, not a result
-    data: Path | None = None  # folder with locomo_dev.json.gz
+    data: Path | None = None  # folder with the public data sets
+    json: Path | None = None  # where the results will be written; long benchmarks keep their parts beside it
 
     @property
     def limited(self) -> bool:
@@ -63,9 +75,15 @@ class World:
     engine: Engine
 
     @classmethod
-    def load(cls, base: str = "smollm2-135m", device: str = "auto", memory: Path | None = None) -> World:
-        """Raises WeightsError when something is missing, or no attachment for this base was trained."""
-        return cls(engine(base, device, memory))
+    def load(
+        cls, base: str = "smollm2-135m", device: str = "auto", memory: Path | None = None, *, text: bool = False
+    ) -> World:
+        """Raises WeightsError when something is missing, InputError, unless `text`, for a base that is told its
+        memories as text."""
+        loaded = engine(base, device, memory)
+        if loaded.integrator is None and not text:
+            raise InputError(f"The benchmarks measure slot blocks, and {base} is told its memories as text.")
+        return cls(loaded)
 
     @property
     def base(self) -> Base:
@@ -117,9 +135,61 @@ def tell(space: Space, life: generator.Life) -> None:
             at += timedelta(minutes=1)
 
 
-def ask(space: Space, question: str) -> Turn:
-    """The question in a fresh session, greedily: no earlier question or answer is in sight."""
-    return space.session().send(question, max_tokens=MAX_TOKENS, temperature=0.0)
+def ask(space: Space, question: str, temporary: bool = False, max_tokens: int | None = None) -> Turn:
+    """The question in a fresh session, greedily: no earlier question or answer is in sight.
+
+    temporary: and the memory stays as it is, however many questions are asked.
+    """
+    chat = space.session(temporary=temporary)
+    return chat.send(question, max_tokens=max_tokens or MAX_TOKENS, temperature=0.0)
+
+
+@contextmanager
+def gate(world: World, on: bool) -> Iterator[None]:
+    """With the write gate as it is, or open: then every candidate is kept."""
+    before = world.memory.settings
+    world.memory.settings = before if on else replace(before, gate_threshold=0.0)
+    try:
+        yield
+    finally:
+        world.memory.settings = before
+
+
+def parts(name: str, world: World, settings: Settings) -> Parts:
+    """What an interrupted run of this benchmark with these settings and weights has left, and a place for more."""
+    weights = {file.name: _sha256(file) for file in sorted((world.memory.folder or SHIPPED).rglob("*.[js]*"))}
+    base = world.base.fingerprint if isinstance(world.base, Base) else world.base.id
+    chosen = {"seed": settings.seed, "limit": settings.limit}
+    return Parts(settings.json, {"bench": name, "base": base, "weights": weights, **chosen})
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@contextmanager
+def peak_memory() -> Iterator[dict[str, int]]:
+    """MiB this process holds at most meanwhile, looked at every 10 ms: "peak", and "grown" since the beginning."""
+    process, done, found = psutil.Process(), threading.Event(), {}
+    gc.collect()
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)  # what was freed before goes back to the system, or it would hide what comes
+    before = most = process.memory_info().rss
+
+    def look() -> None:
+        nonlocal most
+        while not done.wait(0.01):
+            most = max(most, process.memory_info().rss)
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        watcher.join()
+        most = max(most, process.memory_info().rss)
+        found |= {"peak": round(most / 2**20), "grown": round((most - before) / 2**20)}
 
 
 def lives(settings: Settings, what: str = "lives") -> Iterator[generator.Life]:
@@ -146,8 +216,15 @@ def chosen_questions(life: generator.Life) -> list[generator.Question]:
     return [*some(3, "single", "date"), *some(1, "list", "hop"), *some(1, "updated"), *some(1, "unknown")]
 
 
-def machine(base: Base) -> dict:
+def machine(base: Base | Endpoint) -> dict:
     """What the figures were measured on."""
+    if isinstance(base, Base):
+        where = {
+            "device": torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else base.device.type,
+            "dtype": str(base.dtype).removeprefix("torch."),
+        }
+    else:
+        where = {"device": base.about()["device"], "dtype": None}
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
@@ -155,8 +232,7 @@ def machine(base: Base) -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else base.device.type,
-        "dtype": str(base.dtype).removeprefix("torch."),
+        **where,
     }
 
 
@@ -171,6 +247,7 @@ def _cpu() -> str:
 
 def report(name: str, world: World, settings: Settings, results: dict, seconds: float) -> dict:
     """The JSON of a run."""
+    how = {name: value for name, value in asdict(settings).items() if name != "json"}
     return {
         "name": name,
         "base": world.base.id,
@@ -178,7 +255,7 @@ def report(name: str, world: World, settings: Settings, results: dict, seconds: 
         "results": results,
         "machine": machine(world.base),
         "seconds": round(seconds, 1),
-        "settings": {**asdict(settings), "data": settings.data and settings.data.name, "limited": settings.limited},
+        "settings": {**how, "data": settings.data and settings.data.name, "limited": settings.limited},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -203,21 +280,23 @@ def write_json(path: Path, content: dict) -> None:
 
 def table(results: dict, title: str = "") -> str:
     """Nested results as aligned lines, "a.b.c   0.97"."""
-    rows = list(_flat(results))
+    rows = list(flat(results))
     width = max((len(name) for name, _ in rows), default=0)
-    lines = [f"{name:<{width}}  {_shown(value)}" for name, value in rows]
+    lines = [f"{name:<{width}}  {shown(value)}" for name, value in rows]
     return "\n".join([title, "-" * max(len(title), width), *lines] if title else lines)
 
 
-def _flat(results: dict, before: str = "") -> Iterator[tuple[str, object]]:
+def flat(results: dict, before: str = "") -> Iterator[tuple[str, object]]:
+    """Nested results as ("a.b.c", value); a spread of measurements is one value."""
     for name, value in results.items():
         if isinstance(value, dict) and not {"median", "p95"} <= value.keys():
-            yield from _flat(value, f"{before}{name}.")
+            yield from flat(value, f"{before}{name}.")
         else:
             yield f"{before}{name}", value
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value of `flat`, for people."""
     if isinstance(value, dict):
         return f"{value['median']:>10} median  {value['p95']:>10} p95  ({value['n']} times)"
     if isinstance(value, float):

@@ -7,25 +7,19 @@ well the gate's score separates turns that some question needs from all other tu
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from tqdm import tqdm
 
-from mam.bench import common
+from mam.bench import common, sets
 from mam.bench.scoring import auc, f1, share
 from mam.candidates import split
-from mam.errors import InputError
 from mam.lives import Life, Sentence, Utterance
 from mam.model import MemoryModel
 from mam.values import USER, Candidate
-
-LOCOMO = "locomo_dev.json.gz"
-LOCOMO_TIME = "%I:%M %p on %d %B, %Y"
 
 
 def judged(memory: MemoryModel, candidates: list[Candidate], batch: int = 256) -> list[float]:
@@ -100,19 +94,11 @@ def held_out(world: common.World, settings: common.Settings) -> dict:
 
 def locomo(memory: MemoryModel, folder: Path, settings: common.Settings) -> dict:
     """AUC of the gate's score of a turn (its best candidate) for evidence turns against all others."""
-    path = folder / LOCOMO
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            samples = json.load(file)
-    except (OSError, EOFError, ValueError) as error:
-        raise InputError(
-            f"LoCoMo could not be read from {path} ({error}); give the folder that holds {LOCOMO} with "
-            "--data, or leave --data out."
-        ) from error
     positive, negative = [], []
-    for sample in tqdm(samples[: settings.capped(len(samples))], desc="gate: LoCoMo", dynamic_ncols=True):
-        needed = {turn for question in sample["qa"] for turn in question.get("evidence", ())}
-        turns = list(_locomo_turns(sample["conversation"]))
+    talks = sets.locomo(folder)
+    for talk in tqdm(talks[: settings.capped(len(talks))], desc="gate: LoCoMo", dynamic_ncols=True):
+        needed = {turn for question in talk.questions for turn in question.evidence}
+        turns = list(_locomo_turns(talk))
         scores = iter(judged(memory, [candidate for _, candidates in turns for candidate in candidates]))
         for dialogue_id, candidates in turns:
             best = max((next(scores) for _ in candidates), default=0.0)
@@ -120,19 +106,20 @@ def locomo(memory: MemoryModel, folder: Path, settings: common.Settings) -> dict
     return {"locomo_auc": auc(positive, negative), "locomo_turns": {"evidence": len(positive), "other": len(negative)}}
 
 
-def _locomo_turns(conversation: dict) -> Iterator[tuple[str, list[Candidate]]]:
-    number = 1
-    while turns := conversation.get(f"session_{number}"):
-        at = datetime.strptime(conversation[f"session_{number}_date_time"], LOCOMO_TIME).replace(tzinfo=UTC)
+def _locomo_turns(talk: sets.Talk) -> Iterator[tuple[str, list[Candidate]]]:
+    for session in talk.sessions:
         before = ""
-        for turn in turns:
-            yield turn["dia_id"], split(turn["text"], speaker=turn["speaker"], now=at, context=before)
-            before = turn["text"]
-        number += 1
+        for turn in session:
+            yield turn.id, split(turn.text, speaker=turn.speaker, now=turn.at, context=before)
+            before = turn.text
 
 
 def run(world: common.World, settings: common.Settings) -> dict:
     results = held_out(world, settings)
     if settings.data is None:
-        return {**results, "locomo_auc": None, "locomo_note": f"not measured: --data DIR with {LOCOMO} was not given"}
+        return {
+            **results,
+            "locomo_auc": None,
+            "locomo_note": f"not measured: --data DIR with {sets.LOCOMO} was not given",
+        }
     return {**results, **locomo(world.memory, settings.data, settings)}

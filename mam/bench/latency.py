@@ -1,8 +1,9 @@
-"""latency: what a memory costs, from 0 to 100,000 slots, against the base alone and against prompts.
+"""latency: what a memory costs, from 0 to 1,000,000 slots, against the base alone and against prompts.
 
 All conditions of a repetition run one after the other in random order, so that whatever else the machine does hits
 all of them alike; every figure is a median and a 95th percentile. The fillers are distinct generated sentences that
-lie in the store like any other slot. Abstentions are counted but not timed: they need no base and would flatter.
+lie in the store like any other slot; beyond 100,000 their keys are random, because encoding a million would take longer
+than all that is measured, and a search costs the same. How it goes with the length of the history is in `growth`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import itertools
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,38 +25,18 @@ from tqdm import tqdm
 
 from mam import decode
 from mam import lives as generator
-from mam.bench import baselines, common, prompts
+from mam.bench import baselines, common, growth, prompts, store, timing
 from mam.bench.scoring import spread
-from mam.index import SlotIndex
 from mam.space import Space
 from mam.store import Store, new_id
 from mam.values import USER, Slot
 
-SIZES = (0, 100, 10_000, 100_000)
+SIZES = (0, 100, 1_000, 10_000, 100_000, 1_000_000)
+ENCODED = 100_000  # fillers that the encoder has read
 REPEATS = 30
 READS = 200  # readings timed per size
-REPLY = 16  # tokens of the timed replies
+BATCH = 5_000  # slots written at once
 STEADY = 48  # tokens of the decoding comparison, stop tokens ignored
-
-
-@dataclass
-class Times:
-    """Measurements of one condition, in seconds and tokens per second."""
-
-    first: list[float] = field(default_factory=list)
-    rate: list[float] = field(default_factory=list)
-
-    def add(self, start: float, stamps: Sequence[float], tokens: int) -> None:
-        """`stamps`: when pieces of the reply came; `tokens`: how many tokens they were."""
-        self.first.append(stamps[0] - start)
-        if tokens > 1 and stamps[-1] > stamps[0]:
-            self.rate.append((tokens - 1) / (stamps[-1] - stamps[0]))
-
-    def summary(self) -> dict:
-        return {
-            "seconds_to_first_token": spread(self.first) if self.first else None,
-            "tokens_per_second": spread(self.rate, digits=1) if self.rate else None,
-        }
 
 
 # ---- memories of a given size ----------------------------------------------------------------------------
@@ -70,23 +52,19 @@ def filler(count: int, settings: common.Settings) -> list[str]:
     return list(texts)[:count]
 
 
-@contextmanager
-def filled(
-    world: common.World, size: int, life: generator.Life, texts: Sequence[str], keys: np.ndarray
-) -> Iterator[Space]:
-    """A space with `size` slots: a life that was told and, stored in one transaction, fillers; 0: an empty one."""
-    with common.temporary() as folder:
-        with world.open(folder) as space:
-            if size:
-                common.tell(space, life)
-            rest = max(size - len(space.slots()), 0)
-        store = Store(folder)
-        with store.atomic():
-            for text, key in zip(texts[:rest], keys[:rest], strict=True):
-                store.add_slot(_slot(text), key, world.memory.fingerprint)
-        store.close()
-        with world.open(folder) as space:
-            yield space
+def fill(
+    folder: Path, world: common.World, size: int, life: generator.Life, texts: Sequence[str], keys: np.ndarray
+) -> None:
+    """Put `size` slots into a folder: a life that was told and fillers, beyond those encoded with random keys."""
+    with world.open(folder) as space:
+        if size:
+            common.tell(space, life)
+        rest = max(size - space.count(), 0)
+    with closing(Store(folder)) as opened:
+        for start in range(0, min(rest, len(texts)), BATCH):
+            part = slice(start, min(start + BATCH, rest))
+            opened.add_slots([_slot(text) for text in texts[part]], keys[part], world.memory.fingerprint)
+    store.fill(folder, world, max(rest - len(texts), 0))
 
 
 def _slot(text: str) -> Slot:
@@ -94,33 +72,6 @@ def _slot(text: str) -> Slot:
 
 
 # ---- the base and its prompts, through the whole turn ----------------------------------------------------
-
-
-def prompted(world: common.World, times: Times, ids: Callable[[], list[int]]) -> None:
-    """The base on a prompt; making the prompt (searching, tokenising) counts."""
-    start, stamps = time.perf_counter(), []
-    for _ in world.base.generate(ids(), max_tokens=REPLY):
-        stamps.append(time.perf_counter())
-    if stamps:
-        times.add(start, stamps, len(stamps))
-
-
-def streamed(space: Space, question: str, times: Times, read: bool) -> str | None:
-    """One turn through the public API, timed only if it came out as the condition says; else why it did not."""
-    chat = space.session()
-    start, stamps, turn = time.perf_counter(), [], None
-    for event in chat.stream(question, max_tokens=REPLY, temperature=0.0):
-        if event.kind == "token":
-            stamps.append(time.perf_counter())
-        elif event.kind == "turn":
-            turn = event.data
-    if turn.abstained:
-        return "abstained"
-    if any(given.given for given in turn.reads) != read:
-        return "nothing_read" if read else "read"
-    if stamps:
-        times.add(start, stamps, turn.tokens)
-    return None
 
 
 @dataclass
@@ -149,7 +100,7 @@ def prompt_conditions(world: common.World, talk: Talk) -> dict[str, Callable[[st
     index = baselines.BM25(told.notes)
     retrieval, k = prompts.FORMS[prompts.CHOSEN["prompt_bm25"].form], prompts.CHOSEN["prompt_bm25"].notes
     whole = prompts.FORMS[prompts.CHOSEN["full_context"].form]
-    room = base.context - REPLY
+    room = base.context - timing.REPLY
     return {
         "base_alone": lambda q: base.prompt(prompts.bare((), q)),
         "prompt_retrieval": lambda q: base.prompt(retrieval([told.notes[i] for i in index.best(q, k)], q)),
@@ -159,18 +110,17 @@ def prompt_conditions(world: common.World, talk: Talk) -> dict[str, Callable[[st
 
 def turns(world: common.World, spaces: dict[int, Space], talk: Talk, repeats: int, seed: int) -> dict:
     """Time to first token and tokens per second of every condition, interleaved."""
-    times: dict[str, Times] = defaultdict(Times)
+    times: dict[str, timing.Times] = defaultdict(timing.Times)
     writes: dict[str, list[float]] = defaultdict(list)
     missed: Counter[str] = Counter()
     makers, draw = prompt_conditions(world, talk), random.Random(seed)
 
     def memory(size: int, question: str, general: str) -> None:
         space, name = spaces[size], f"memory_{size}"
-        for read in space.read(question).reads:  # cold: this turn pays for encoding the blocks it reads
-            world.engine.integrator.forget(read.slot.text)
+        timing.cool(space, question)
         asked = [(f"{name}_read_cold", question, True), (f"{name}_read_warm", question, True)] if size else []
         for condition, text, read in [*asked, (f"{name}_nothing_read", general, False)]:
-            if why := streamed(space, text, times[condition], read):
+            if why := timing.streamed(space, text, times[condition], read):
                 missed[f"{condition}: {why}"] += 1
 
     def write(size: int, fact: str) -> None:
@@ -182,8 +132,9 @@ def turns(world: common.World, spaces: dict[int, Space], talk: Talk, repeats: in
     for number in tqdm(range(repeats), desc="latency: turns", dynamic_ncols=True):
         question, general = talk.personal[number % len(talk.personal)], talk.general[number % len(talk.general)]
         fact = talk.facts[number % len(talk.facts)]
-        jobs = [partial(prompted, world, times[name], partial(make, question)) for name, make in makers.items()]
-        jobs.append(partial(prompted, world, times["base_alone_general"], partial(makers["base_alone"], general)))
+        asked = {name: partial(make, question) for name, make in makers.items()}
+        asked["base_alone_general"] = partial(makers["base_alone"], general)
+        jobs = [partial(timing.prompted, world, times[name], make) for name, make in asked.items()]
         jobs += [partial(memory, size, question, general) for size in spaces]
         jobs += [partial(write, size, f"{fact} ({number})") for size in spaces]
         for job in draw.sample(jobs, len(jobs)):
@@ -198,15 +149,10 @@ def turns(world: common.World, spaces: dict[int, Space], talk: Talk, repeats: in
 # ---- reading and decoding by themselves ------------------------------------------------------------------
 
 
-def readings(
-    world: common.World, texts: Sequence[str], keys: np.ndarray, sizes: Sequence[int], talk: Talk, repeats: int
-) -> dict:
+def readings(world: common.World, spaces: dict[int, Space], talk: Talk, repeats: int) -> dict:
     """Milliseconds to read exactly over all slots: of a query already encoded, and with its encoding."""
     memory, found = world.memory, {}
-    slots = [_slot(text) for text in texts]
-    indices = {size: SlotIndex(memory.dim) for size in sizes if size}
-    for size, index in indices.items():
-        index.add(slots[:size], keys[:size])
+    indices = {size: space.index for size, space in spaces.items() if size}
     seconds: dict[tuple[int, str], list[float]] = defaultdict(list)
     queries = [*talk.personal, *talk.general]
     for number in tqdm(range(repeats), desc="latency: readings", dynamic_ncols=True):
@@ -299,25 +245,35 @@ def run(world: common.World, settings: common.Settings) -> dict:
     sizes = [size for size in SIZES if not settings.limited or size <= 1000 * settings.limit]
     clock = common.Clock()
     with clock("make_filler"):
-        texts = filler(max(sizes), settings)
+        texts = filler(min(max(sizes), ENCODED), settings)
     with clock("encode_filler"):
         keys = world.memory.keys(world.memory.encode(texts))
     with ExitStack() as stack:
-        with clock("fill_and_open"):
-            spaces = {size: stack.enter_context(filled(world, size, talk.life, texts, keys)) for size in sizes}
+        spaces, grown = {}, {}
+        for size in tqdm(sizes, desc="latency: filling", dynamic_ncols=True):
+            folder = stack.enter_context(common.temporary())
+            with clock("fill"):
+                fill(folder, world, size, talk.life, texts, keys)
+            with clock("open"), common.peak_memory() as grown[size]:
+                spaces[size] = stack.enter_context(world.open(folder))
+                spaces[size].read(talk.personal[0])  # the first reading takes up the words of all
         with clock("turns"):
             measured = turns(world, spaces, talk, repeats, settings.seed)
         with clock("readings"):
-            read = readings(world, texts, keys, sizes, talk, settings.capped(READS))
+            read = readings(world, spaces, talk, settings.capped(READS))
         with clock("decoding"):
             decoded = decoding(world, spaces[100], talk, repeats)
-        held = {str(size): len(space.slots()) for size, space in spaces.items()}
+        held = {str(size): space.count() for size, space in spaces.items()}
+    with clock("contexts"):
+        grew = growth.contexts(world, settings)
     return {
         **_headline(measured["conditions"], read, decoded),
+        **grew,
         **measured,
         "readings": read,
         "decoding": decoded["tokens_per_second"],
         "slots": held,
+        "memory_mib": {str(size): memory["grown"] for size, memory in grown.items()},
         "filler_encoded_per_second": round(len(texts) / max(clock.seconds["encode_filler"], 1e-9)),
         "seconds_by_part": clock.rounded(),
     }
@@ -329,6 +285,7 @@ def _headline(conditions: dict, read: dict, decoded: dict) -> dict:
         "ttft_ratio_10000": ratio(conditions, "memory_10000_read_warm", "base_alone"),
         "ttft_ratio_10000_cold": ratio(conditions, "memory_10000_read_cold", "base_alone"),
         "ttft_ratio_10000_nothing_read": ratio(conditions, "memory_10000_nothing_read", "base_alone_general"),
+        "read_1000000_p95_ms": read["memory_1000000"]["read_ms"]["p95"] if "memory_1000000" in read else None,
         "read_100000_p95_ms": largest["read_ms"]["p95"] if largest else None,
         "read_100000_with_encoding_p95_ms": largest["with_encoding_ms"]["p95"] if largest else None,
         "decode_ratio": decoded["decode_ratio"],

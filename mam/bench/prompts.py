@@ -130,6 +130,61 @@ FORMS: dict[str, Form] = {
 }
 
 
+# ---- questions about documents ---------------------------------------------------------------------------------------
+
+SHORT = "Answer with a few words from the text."
+READ_EXAMPLES = (
+    (("The mill was built by Edgar Vane in 1840.", "It stands on the Lune."), "Who built the mill?", "Edgar Vane"),
+    (("At dawn the fox went to the well.", "It feared the hens."), "What was the fox afraid of?", "the hens"),
+)
+
+
+def text_before(notes: Sequence[str], question: str) -> Messages:
+    return [_user(f"Text:\n{_listed(notes)}\n\n{SHORT}\nQuestion: {question}")]
+
+
+def text_between(notes: Sequence[str], question: str) -> Messages:
+    return [_user(f"{question}\n\nText:\n{_listed(notes)}\n\n{SHORT}\nQuestion: {question}")]
+
+
+def text_in_system(notes: Sequence[str], question: str) -> Messages:
+    return [{"role": "system", "content": f"{SHORT}\n{_listed(notes)}"}, _user(question)]
+
+
+def text_with_answer(notes: Sequence[str], question: str) -> Messages:
+    """As a form to fill in, in the words of the LongBench prompts."""
+    task = "Answer the question based on the given text. Only give me the answer and do not output any other words."
+    return [_user(f"{task}\n\nText:\n{_listed(notes)}\n\n{task}\n\nQuestion: {question}\nAnswer:")]
+
+
+def text_two_shot(notes: Sequence[str], question: str) -> Messages:
+    messages: Messages = []
+    for example, asked, answer in READ_EXAMPLES:
+        messages += [*text_before(example, asked), {"role": "assistant", "content": answer}]
+    return [*messages, *text_before(notes, question)]
+
+
+def text_two_shot_bare(notes: Sequence[str], question: str) -> Messages:
+    """Worked examples and no instruction."""
+    messages: Messages = []
+    for example, asked, answer in READ_EXAMPLES:
+        messages += [_user(f"{_listed(example)}\n\n{asked}"), {"role": "assistant", "content": answer}]
+    return [*messages, _user(f"{_listed(notes)}\n\n{question}")]
+
+
+READING: dict[str, Form] = {
+    form.__name__: form
+    for form in (
+        text_before,
+        text_between,
+        text_in_system,
+        text_with_answer,
+        text_two_shot,
+        text_two_shot_bare,
+    )
+}
+
+
 @dataclass(frozen=True)
 class Choice:
     """How a baseline prompts: the form, how many notes of those retrieved, and where the most relevant one stands."""

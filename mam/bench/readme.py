@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-RESULTS = ROOT / "assets" / "results"  # NAME.json of each benchmark
+RESULTS = ROOT / "assets" / "results"  # NAME.json of each benchmark; in folders beside them those of other bases
 BEGIN, END = "<!-- figures: python -m mam.bench.readme -->", "<!-- end of figures -->"
 
 WAYS = {
@@ -42,8 +42,23 @@ FIGURES = {  # benchmark: {key: (what it says, goal)}
         "f1": ("write gate, F1 of what is kept", "≥ 0.92"),
         "locomo_auc": ("… on LoCoMo: AUC of evidence turns against the others", "–"),
     },
+    "locomo": {
+        "f1_1_4": ("LoCoMo, first five conversations: F1 of categories 1–4", "> 24"),
+        "abstained_5": ("… asked for what was not said (category 5), it says so", "≥ 0.80"),
+        "false_abstained_1_4": ("… the same where it was said", "< 0.15"),
+        "recall_at_10": ("… evidence turns among the reader’s ten best, %", "≥ 75"),
+        "recall_at_50": ("… among its fifty best, %", "≥ 90"),
+    },
+    "reading": {
+        "f1_memory": ("documents (SQuADShifts wiki, FairytaleQA): F1 with memory", "–"),
+        "ratio_to_prompt": ("… against the better retrieval prompt", "≥ 1.5"),
+        "ratio_to_gold": ("… against the right slot given by hand", "≥ 0.85"),
+    },
+    "longbench": {"score": ("LongBench, English question answering: F1", "–")},
+    "scrolls": {"score": ("SCROLLS, question answering: F1 and exact match", "–")},
     "latency": {
         "ttft_ratio_10000": ("first token with 10,000 slots, against base alone", "≤ 1.3"),
+        "ttft_4000_ratio": ("first token after 4,000 tokens of talk, against all of it in the prompt", "≤ 0.1"),
         "read_100000_p95_ms": ("reading 100,000 slots exactly, ms (95th percentile)", "≤ 30"),
         "decode_ratio": ("decoding speed with memory, against without", "≥ 0.9"),
         "loop_vs_generate": ("decoding speed against `transformers.generate`", "≥ 1"),
@@ -64,32 +79,49 @@ FIGURES = {  # benchmark: {key: (what it says, goal)}
         "heat_map_ms": ("… with its heat map, ms", "–"),
         "map_10000_s": ("map of 10,000 slots, fitted before, s", "≤ 2"),
     },
+    "serve": {
+        "batching_gain": ("16 clients at once: tokens a second, against one client", "≥ 3"),
+        "identical": ("… share of replies that are the same token for token", "–"),
+    },
 }
 
 
 def tables(folder: Path = RESULTS) -> str:
-    """Markdown of the results in `folder`; a benchmark without a file is left out."""
-    found = {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))}
-    lines = _recall(found["recall"]) if "recall" in found else []
+    """Markdown of the results in `folder`; a benchmark without a file is left out.
+
+    A folder in it holds results of another base, which stand beside those of the first.
+    """
+    found = [one for one in map(_read, [folder, *sorted(folder.glob("*/"))]) if one]
+    bases = ["measured"] if len(found) == 1 else [next(iter(one.values()))["base"] for one in found]
+    lines = [line for one in found if "recall" in one for line in _recall(one["recall"], len(found) > 1)]
     rows = [
-        f"| `{name}` | {says} | {_shown(found[name]['results'].get(key))} | {goal} |"
+        f"| `{name}` | {says} | {' | '.join(_shown(_value(one, name, key)) for one in found)} | {goal} |"
         for name, keys in FIGURES.items()
-        if name in found
+        if any(name in one for one in found)
         for key, (says, goal) in keys.items()
     ]
     if rows:
-        lines += ["", "| bench | what | measured | goal |", "|---|---|---|---|", *rows]
+        lines += ["", f"| bench | what | {' | '.join(bases)} | goal |", "|---" * (len(found) + 3) + "|", *rows]
     return "\n".join(lines)
 
 
-def _recall(content: dict) -> list[str]:
+def _read(folder: Path) -> dict[str, dict]:
+    return {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))}
+
+
+def _value(found: dict[str, dict], name: str, key: str) -> float | None:
+    return found[name]["results"].get(key) if name in found else None
+
+
+def _recall(content: dict, named: bool) -> list[str]:
+    """A table of one base, which it names if there are several."""
     results = content["results"]
     of = {"memory": results["memory_details"], **results["baseline_details"]}
-    head = " | ".join(["`recall`: the reply holds the value", *ASKED.values()])
-    lines = [f"| {head} |", "|---" * (len(ASKED) + 1) + "|"]
+    what = f"`recall`{', ' + content['base'] if named else ''}: the reply holds the value"
+    lines = [f"| {' | '.join([what, *ASKED.values()])} |", "|---" * (len(ASKED) + 1) + "|"]
     for way, name in WAYS.items():
         lines.append(f"| {name} | {' | '.join(_shown(of[way][key]) for key in ASKED)} |")
-    return lines
+    return ["", *lines] if named else lines
 
 
 def _shown(value: float | None) -> str:

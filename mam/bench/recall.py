@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from mam import fetch
 from mam.bench import baselines, common, prompts
+from mam.bench.metrics import losses
 from mam.bench.scoring import contains, contains_all, contains_any, share, untold
 from mam.index import words
 from mam.lives import Fact, Life, Question
@@ -18,6 +19,7 @@ from mam.values import Slot, Turn
 BASELINES = ("prompt_bm25", "prompt_minilm", "full_context", "none")
 ONE = ("single", "date")  # the headline: questions that one fact answers
 SEVERAL = ("list", "hop")
+STAGES = ("not_kept", "not_read", "answered")
 
 
 def right(question: Question, reply: str, abstained: bool = False) -> bool:
@@ -77,6 +79,7 @@ def run(world: common.World, settings: common.Settings) -> dict:
     clock, memory, others = common.Clock(), Tally(), {name: Tally() for name in BASELINES}
     hits: list[tuple[str, bool]] = []
     written: list[bool] = []
+    rows: list[dict] = []
     with clock("load_encoder"):
         minilm = baselines.MiniLM(fetch.encoder())
     for life in common.lives(settings, "recall"):
@@ -90,8 +93,11 @@ def run(world: common.World, settings: common.Settings) -> dict:
         for question, turn in zip(questions, turns, strict=True):
             memory.add(life, question, turn.reply, turn.abstained)
             if facts := evidence(life, question):
+                kept = [any(holds(slot, fact) for slot in slots) for fact in facts]
+                written += kept
                 hits.append((question.type, hit(turn, facts)))
-                written += [any(holds(slot, fact) for slot in slots) for fact in facts]
+                stage = "not_kept" if not all(kept) else "answered" if hits[-1][1] else "not_read"
+                rows.append({"score": float(right(question, turn.reply, turn.abstained)), "stage": stage})
         told = baselines.Told.in_life(life)
         for name in BASELINES:
             with clock(name):
@@ -99,7 +105,7 @@ def run(world: common.World, settings: common.Settings) -> dict:
                 replies = baselines.answers(world.base, lists, common.MAX_TOKENS)
             for question, reply in zip(questions, replies, strict=True):
                 others[name].add(life, question, reply)
-    return _results(memory, others, hits, written, clock)
+    return _results(memory, others, hits, written, clock) | losses(rows, STAGES)
 
 
 def _results(memory: Tally, others: dict[str, Tally], hits: list, written: list, clock: common.Clock) -> dict:

@@ -8,7 +8,6 @@ folder of the same disk as other temporary files; every write waits for that dis
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import psutil
 from tqdm import tqdm
 
 from mam import exchange, places
@@ -49,8 +47,7 @@ def _measured(world: common.World, settings: common.Settings, size: int) -> dict
     with common.temporary() as folder:
         fill(folder, world, size, draw)
         _lay_out(folder, world)
-        before = psutil.Process().memory_info().rss
-        with _peak() as peak:
+        with common.peak_memory() as memory:
             opening, reading = zip(*(_open_and_read(folder, world) for _ in range(OPENINGS)), strict=True)
             with _opened(folder, world) as space:
                 figures = _figures(space, folder, draw, settings)
@@ -59,8 +56,8 @@ def _measured(world: common.World, settings: common.Settings, size: int) -> dict
         "open_s": spread(opening)["median"],  # until the first page is listed
         "first_read_s": spread(reading)["median"],  # of a space just opened, which reads the words of all
         **figures,
-        "peak_mib": round(peak[0] / 2**20),  # of the whole process, networks included
-        "grown_mib": round((peak[0] - before) / 2**20),  # of that, since the store was opened
+        "peak_mib": memory["peak"],  # of the whole process, networks included
+        "grown_mib": memory["grown"],  # of that, since the store was opened
         "file_mib": round(file / 2**20, 1),
     }
 
@@ -147,22 +144,3 @@ def _timed(do: Callable) -> tuple[float, object]:
 
 def _times(count: int, do: Callable[[int], object]) -> list[float]:
     return [_timed(lambda number=number: do(number))[0] for number in range(count)]
-
-
-@contextmanager
-def _peak() -> Iterator[list[int]]:
-    """The most memory this process has held meanwhile, in bytes, looked at every 10 ms."""
-    most, done, process = [0], threading.Event(), psutil.Process()
-
-    def look() -> None:
-        while not done.wait(0.01):
-            most[0] = max(most[0], process.memory_info().rss)
-
-    watcher = threading.Thread(target=look, daemon=True)
-    watcher.start()
-    try:
-        yield most
-    finally:
-        done.set()
-        watcher.join()
-        most[0] = max(most[0], process.memory_info().rss)

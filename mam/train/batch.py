@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
+from mam import decode
 from mam.integrator import BLOCK_TOKENS, Integrator, sink
 
 
@@ -39,7 +40,7 @@ def slot_blocks(integrator: Integrator, texts: Sequence[str]) -> tuple[list[Tens
     longest = max(map(len, ids)) + len(lead)
     tokens = torch.tensor([lead + row + [0] * (longest - len(lead) - len(row)) for row in ids], device=base.device)
     positions = torch.arange(longest, device=base.device)[None] + config.prefix - len(lead)
-    cache = DynamicCache(config=base.model.config)
+    cache = DynamicCache()
     learning = config.adapt_slots and torch.is_grad_enabled()
     # Padding is on the right and attention causal, so padded columns disturb nothing and are never gathered.
     with torch.inference_mode(not learning), integrator.adapters.active() if config.adapt_slots else nullcontext():
@@ -62,7 +63,7 @@ def answer_logits(integrator: Integrator, batch: Sequence[Example]) -> tuple[Ten
     width = max((len(e.slots) for e in batch), default=0)
     n = len(batch)
 
-    cache = DynamicCache(config=base.model.config)
+    cache = DynamicCache()
     bias = torch.zeros(n, prefix, device=device)
     words = torch.full((n, prefix), -1, device=device)
     starts = torch.full((n,), prefix, device=device)
@@ -108,25 +109,31 @@ def answer_logits(integrator: Integrator, batch: Sequence[Example]) -> tuple[Ten
     tokens = torch.tensor([[0] * (q - len(c)) + c for c in chats], device=device)
     at = torch.arange(q, device=device)
     seen = (at[None, :, None] >= at[None, None, :]) & (at[None, None, :] >= pads[:, None, None])
-    causal = torch.zeros(n, q, q, device=device).masked_fill(~seen, float("-inf"))
     replies = torch.tensor([[-2] * (q - len(e.answer)) + list(e.answer) for e in batch], device=device)
     said = (replies[:, :, None] == words[:, None, :]).cummax(1).values
-    mask = torch.cat([bias[:, None, :] - integrator.config.coverage * said, causal], dim=2)[:, None]
-    mask = mask.clamp_min(torch.finfo(dtype).min).to(dtype)
+    weights = bias[:, None, :] - integrator.config.coverage * said
+
+    def mask(window: int | None) -> Tensor:
+        near = seen if window is None else seen & (at[None, None, :] > at[None, :, None] - window)
+        chat = torch.zeros(n, q, q, device=device).masked_fill(~near, float("-inf"))
+        return torch.cat([weights, chat], dim=2)[:, None].clamp_min(torch.finfo(dtype).min).to(dtype)
+
+    masks = {kind: mask(window) for kind, window in decode.windows(base.model).items()}
     positions = (starts[:, None] + at[None] - pads[:, None]).clamp_min(0)
+    # The vocabulary is the largest matrix of a small base: only what predicts an answer goes through it, as rows of
+    # their own (through a slice it is copied for every example).
+    answers = torch.tensor([len(e.answer) for e in batch], device=device)
+    kept = at[q - 1 - int(answers.max()) : q - 1]
     with integrator.adapters.active():
-        hidden = base.model.base_model(
+        logits = base.model(
             input_ids=tokens,
             position_ids=positions,
-            attention_mask=mask,
+            attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
             past_key_values=cache,
             use_cache=True,
-        ).last_hidden_state
-    # The vocabulary is the largest matrix of a small base: only the answer's positions go through it.
-    answers = torch.tensor([len(e.answer) for e in batch], device=device)
-    predicts = at[None] >= q - 1 - answers[:, None]
-    predicts[:, -1] = False
-    logits = base.model.get_output_embeddings()(hidden[predicts])
+            logits_to_keep=kept,
+        ).logits
+    logits = logits[kept[None] >= q - 1 - answers[:, None]]
     return logits.float(), torch.tensor([i for e in batch for i in e.answer], device=device)
 
 

@@ -43,13 +43,19 @@ def write_card(folder: Path, record: dict) -> None:
     """Add `record` of a run to training.json in `folder` and write the card anew from all runs that still count."""
     file = folder / "training.json"
     runs = json.loads(file.read_text()) if file.exists() else []
-    runs = [r for r in runs if not set(r["parts"]) <= set(record["parts"])] + [record]
+    runs = [r for r in runs if not _replaced(r, record)] + [record]
     file.write_text(json.dumps(runs, indent=2) + "\n")
     (folder / "README.md").write_text(TEXT.format(runs="\n\n".join(map(_run, runs))))
 
 
+def _replaced(old: dict, new: dict) -> bool:
+    """Whether a run has trained again all that an older one did: an attachment is one base's alone."""
+    return set(old["parts"]) <= set(new["parts"]) and old.get("base") in (None, new["base"])
+
+
 def _run(record: dict) -> str:
-    run = f"**{', '.join(record['parts'])}**, {record['date']}: {record['seconds']} s on {record['hardware']};"
+    what = f"**{', '.join(record['parts'])}**" + (f" for {record['base']}" if record.get("base") else "")
+    run = f"{what}, {record['date']}: {record['seconds']} s on {record['hardware']};"
     lines = [
         f"{run} seed {record['seed']}; data: {', '.join(record['data'])}.",
         "",

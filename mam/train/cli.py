@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,21 +14,23 @@ import torch
 
 from mam import base as bases
 from mam import device as devices
-from mam.errors import InputError
+from mam.base import Base
+from mam.engine import cannot_carry
+from mam.errors import InputError, WeightsError
 from mam.integrator import Integrator, IntegratorConfig
 from mam.model import SHIPPED, MemoryModel, Settings
 from mam.train import integrator, memory, relation, reranker
 from mam.train.card import write_card
-from mam.train.loop import Schedule, train
+from mam.train.loop import Schedule, forecast, train
 from mam.train.memory import Material
 from mam.train.tune import calibrate, tune_gate, tune_reading, tune_relation
 
 SEED = 0
 PARTS = {
     "memory": Schedule(steps=400, every=50, minutes=20),
-    "reranker": Schedule(steps=2400, every=300, patience=5, minutes=45),
+    "reranker": Schedule(steps=3000, every=300, patience=5, minutes=40),
     "relation": Schedule(steps=600, every=150, minutes=8),
-    "integrator": Schedule(steps=960, every=120, minutes=50),
+    "integrator": Schedule(steps=960, every=120, minutes=40),
 }
 SMOKE = {name: Schedule(steps=2, every=2) for name in PARTS}
 VALIDATION = 48  # lives
@@ -51,7 +54,8 @@ class Job:
 def add_arguments(parser: argparse.ArgumentParser, attach: bool = False) -> None:
     """Options of `train`, or with `attach` those of `attach`."""
     add, run = parser.add_argument, "runs/attach" if attach else "runs/train"
-    add("--base", default=bases.DEFAULT, metavar="ID", help="smollm2-135m, a hub id, a folder or a GGUF file")
+    named = f"{', '.join(bases.FETCHED)}, a hub id, a folder or a GGUF file"
+    add("--base", default=bases.DEFAULT, metavar="ID", help=named)
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--data", metavar="DIR", help="folder with the public data sets (see README); without it, lives only")
     add("--out", metavar="DIR", default=str(SHIPPED), help="folder of the memory model (default: the shipped one's)")
@@ -76,7 +80,10 @@ def run(args: argparse.Namespace, attach: bool = False) -> int:
         few = max(1, args.steps // 4)
         schedules = {name: replace(s, steps=args.steps, every=min(s.every, few)) for name, s in schedules.items()}
     data, lives = Path(args.data) if args.data else None, 3 if args.smoke else args.validation
-    job = Job(parts, schedules, args.base, devices.pick(args.device), data, Path(args.run), Path(args.out), lives)
+    folder = Path(args.run)
+    if attach:  # what was begun for one base is nothing to go on from for another
+        folder /= re.sub(r"\W+", "-", args.base).strip("-")
+    job = Job(parts, schedules, args.base, devices.pick(args.device), data, folder, Path(args.out), lives)
     figures = train_all(job)
     print(json.dumps(figures, indent=2))
     return 0
@@ -85,6 +92,7 @@ def run(args: argparse.Namespace, attach: bool = False) -> int:
 def train_all(job: Job) -> dict[str, dict[str, float]]:
     """Train the parts in order, saving after each; returns the figures of each part's best validation."""
     figures = {}
+    base = _carrier(job) if "integrator" in job.parts else None
     torch.manual_seed(SEED)
     material, held_out = Material.load(job.data, "train"), Material.load(job.data, "val")
     if "memory" in job.parts:
@@ -107,13 +115,22 @@ def train_all(job: Job) -> dict[str, dict[str, float]]:
         model.relation.encoder.fold()
         _keep(job, model, "relation", tune_relation(model, job.validation))
     if "integrator" in job.parts:
-        model, base = MemoryModel.load(job.out, job.device), bases.load(job.base, str(job.device))
+        model = MemoryModel.load(job.out, job.device)
         module = Integrator(base, IntegratorConfig(base=base.fingerprint))
         part = integrator.part(model, module, material.passages, held_out.passages, TRIALS * job.validation)
+        print(forecast(part, job.schedules["integrator"], job.run), flush=True)
         figures["integrator"] = train(part, job.schedules["integrator"], job.run)
-        model.save_attachment(module, Path(base.id).stem, job.out)
+        model.save_attachment(module, Path(base.id).resolve().name.removesuffix(".gguf"), job.out)
     write_card(job.out, _record(job, figures))
     return figures
+
+
+def _carrier(job: Job) -> Base:
+    """The base that an integrator is wanted for. Raises WeightsError when no integrator can reach it."""
+    base = bases.load(job.base, str(job.device))  # first of all: hours later would be a bad time to learn of it
+    if why := cannot_carry(base):
+        raise WeightsError(f"No integrator can be trained for {base.id}: {why}. Without one it gets memories as text.")
+    return base
 
 
 def _keep(job: Job, model: MemoryModel, part: str, tuned: dict) -> None:

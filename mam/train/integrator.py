@@ -3,7 +3,7 @@
 The reader is trained already and weighs the slots as it does in use, so the integrator learns with the weights it
 will get. It gets no lessons in abstaining: whether a slot answers is for the reader to judge, a small base that is
 asked to judge as well learns to abstain from what it does not understand. Loss: mean cross-entropy of the reply's
-tokens, those of the value asked for threefold, nats.
+tokens, those of the value asked for (of a list to its end) threefold, nats.
 """
 
 from __future__ import annotations

@@ -103,6 +103,25 @@ def train(part: Part, schedule: Schedule, folder: Path) -> dict[str, float]:
     return state["best"] | {"seconds": state["seconds"]}
 
 
+def forecast(part: Part, schedule: Schedule, folder: Path) -> str:
+    """How long `train` will take at most, in words, from a step and a validation that change nothing."""
+    state = folder / f"{part.name}.state.json"
+    done = json.loads(state.read_text()) if state.exists() else {"step": 0, "seconds": 0.0, "done": False}
+    left = 0 if done["done"] else schedule.steps - done["step"]
+    batch = part.batch(0)
+    began = time.monotonic()
+    sum(part.losses(batch).values()).backward()
+    step, began = time.monotonic() - began, time.monotonic()
+    part.module.zero_grad(set_to_none=True)
+    _validate(part)
+    looks, look = -(-left // schedule.every), time.monotonic() - began
+    seconds = min(left * step + looks * look, max(60 * schedule.minutes - done["seconds"], 0))
+    return (
+        f"{part.name}: {left} steps of {step:.1f} s and {looks} validations of {look:.0f} s, at most"
+        f" {seconds / 60:.0f} min. Whenever it is interrupted, the same command goes on."
+    )
+
+
 def _batches(part: Part, step: int) -> Iterator[Any]:
     """The batches from `step` on; while one is learned from, the next is made."""
     with ThreadPoolExecutor(1) as ahead:

@@ -6,13 +6,14 @@ retrieved, given and influential, the parts of every score, what exactly the bas
 
 from __future__ import annotations
 
+import json
 from html import escape
 
 import gradio as gr
 
 from mam import figures
 from mam.errors import InputError
-from mam.prompt import prompt_text
+from mam.prompt import sizes
 from mam.values import Archived, Candidate, Read, Turn, Write
 from mam.web.desk import Desk, plainly
 from mam.web.here import INSIDE, QUIET, Here
@@ -47,11 +48,8 @@ class Inside:
     def _tokens(self, last: Turn, request: gr.Request) -> tuple[int, int]:
         """Tokens of the context: those of the slots, and those of the prompt."""
         engine = self.desk.space(request).engine
-        reads = [] if last.abstained else [read for read in last.reads if read.given]
         with engine.lock:
-            return sum(engine.integrator.tokens(read.slot) for read in reads), len(
-                engine.base.tokenizer(prompt_text(last), add_special_tokens=False)["input_ids"]
-            )
+            return sizes(engine.base, engine.integrator, last)
 
     def plots(self, id: str | None, tab: str, dark: bool, drawn_now: tuple, request: gr.Request) -> tuple:
         """(parts of the scores, stages, what is drawn now); nothing new when that is drawn already."""
@@ -63,14 +61,17 @@ class Inside:
         return parts, stages, (last, dark)
 
     def heat_map(self, id: str | None, tab: str, dark: bool, drawn_now: tuple, request: gr.Request) -> tuple:
-        """Tokens of the reply by memory, and what is drawn now; looks back through the base once for every memory."""
+        """(tokens of the reply by memory, or why there are none, what is drawn now); one look back for every memory."""
         last = self._turn(id, request)
         if tab != INSIDE or drawn_now == (last, dark):
-            return (gr.skip(),) * 2
+            return (gr.skip(),) * 3
         if not last or not last.reply or last.abstained or not any(read.given for read in last.reads):
-            return "", (last, dark)
+            return "", "", (last, dark)
         m = self.desk.space(request)
-        return drawn(figures.heat_map(last, m.attribution(last), m.influence(last), dark)), (last, dark)
+        try:
+            return drawn(figures.heat_map(last, m.attribution(last), m.influence(last), dark)), "", (last, dark)
+        except InputError as error:  # a base that cannot be looked into, or another one than answered
+            return "", f'<p class="note" role="status">{escape(str(error))}</p>', (last, dark)
 
     def open(self, id: str | None, dark: bool, drawn_now: tuple, request: gr.Request) -> tuple:
         """Its own tab, with what can be drawn at once: waiting for the tab to ask for it would take twice as long."""
@@ -86,6 +87,7 @@ class Inside:
         self.head = gr.HTML(heading(None), elem_id="heading", js_on_load=None)
         with gr.Column(elem_classes="linked"):
             self.heat = plot("Heat map: tokens of the reply by memory", elem_id="heat")
+            self.unseen = gr.HTML("", js_on_load=None, elem_id="unseen")
         gr.HTML("<h3>Why these memories</h3>", js_on_load=None)
         self.parts = plot("Parts of the score of each memory", elem_id="parts")
         with gr.Row(equal_height=False):
@@ -103,7 +105,7 @@ class Inside:
         figures_of, shows = [here.turn, here.tab, here.dark], [self.parts, self.stages, self.plotted]
         for happens in (here.turn.change, here.tab.change, here.version.change):
             happens(plainly(self.plots), [*figures_of, self.plotted], shows, **QUIET)
-            happens(plainly(self.heat_map), [*figures_of, self.mapped], [self.heat, self.mapped], **QUIET)
+            happens(plainly(self.heat_map), [*figures_of, self.mapped], [self.heat, self.unseen, self.mapped], **QUIET)
         self.whole.click(plainly(self.open), [here.turn, here.dark, self.plotted], [tabs, here.tab, *shows], **QUIET)
         for drawing in (self.heat, self.parts):
             drawing.select(plainly(self.picked), None, here.slot, **QUIET)
@@ -129,6 +131,7 @@ def heading(last: Turn | None) -> str:
     if last is None:
         return f'<p class="empty">{EMPTY} Say something in the conversation, or choose a reply there.</p>'
     told = f"{last.at.astimezone():%d %b %Y, %H:%M} · {last.tokens} tokens"
+    told += f" · {escape(last.base)}" if last.base else ""
     return (
         f'<div class="heading"><small>{told}</small><p class="you">{escape(last.text)}</p>'
         f'<p class="it">{escape(last.reply)}</p></div>'
@@ -142,7 +145,10 @@ def given(last: Turn, memory: int, prompt: int) -> str:
     if last.abstained:
         note = "Nothing: the memory does not hold the answer, so the base was not asked."
     track = f'<span class="track"><span style="width:{share * 100:.1f}%"></span></span>'
-    return f'<p class="note">{note}</p>{track}<pre>{escape(last.given)}</pre>'
+    more = "".join(f"<pre>{escape(json.dumps(body, ensure_ascii=False, indent=2))}</pre>" for body in last.sent)
+    if more:
+        more = f"<details><summary>The request{'s' * (len(last.sent) > 1)}, word by word</summary>{more}</details>"
+    return f'<p class="note">{note}</p>{track}<pre>{escape(last.given)}</pre>{more}'
 
 
 def _read(last: Turn) -> str:

@@ -6,6 +6,7 @@ from html import escape
 
 import gradio as gr
 
+from mam.engine import AS_BLOCKS
 from mam.errors import MamError
 from mam.web.compare import Compare
 from mam.web.desk import Desk, plainly
@@ -103,7 +104,9 @@ def status(about: dict[str, str] | None, message: str, failed: bool = False) -> 
     parts = [
         ("base", about["base"]),
         ("memory", about["memory"][:8]),
-        ("on", f"{about['device']}, {about['precision']}"),
+        ("on", ", ".join(about[name] for name in ("device", "precision") if name in about)),
     ]
+    if about["memories as"] != AS_BLOCKS:
+        parts.append(("memories as", about["memories as"]))
     shown = "".join(f"<span><b>{escape(name)}</b> {escape(value)}</span>" for name, value in parts)
     return f'<p class="status" role="status">{shown}</p>'

@@ -25,9 +25,10 @@ window.withPlotly = () => window.plotlyRead ??= new Promise(done => {{
   code.onload = done;
   document.head.append(code);
 }});
-const idle = window.requestIdleCallback ?? setTimeout;
-const soon = () => setTimeout(() => idle(() => window.withPlotly()), 1000);
-document.readyState === "complete" ? soon() : addEventListener("load", soon);
+{{
+  const idle = window.requestIdleCallback ?? setTimeout, soon = () => setTimeout(() => idle(window.withPlotly), 1000);
+  document.readyState === "complete" ? soon() : addEventListener("load", soon);
+}}
 </script>"""
 
 

@@ -105,7 +105,7 @@ def certificate(done: Certificate) -> str:
     body = (
         f'<p class="note">{done.at.astimezone():%d %b %Y, %H:%M:%S}. This cannot be undone.</p>'
         f'<h3>Removed for good</h3><ul class="lines">{"".join(f"<li>{part}</li>" for part in removed)}</ul>'
-        f"{_checks(done.checks)}"
+        f"{_checks(done)}"
         f'<h3>Files searched</h3><p class="note">{sure}</p><table class="files"><thead><tr><th>File</th>'
         f'<th class="number">Size</th><th>SHA-256</th></tr></thead><tbody>{files}</tbody></table>'
         '<p class="note">Files that you exported, and backups of your own, are out of its reach.</p>'
@@ -114,14 +114,16 @@ def certificate(done: Certificate) -> str:
     return sheet("Certificate of the purge", body, button)
 
 
-def _checks(checks: Sequence[Check]) -> str:
-    if not checks:
+def _checks(done: Certificate) -> str:
+    if done.unasked:
+        return f'<h3>Does it still know?</h3><p class="note">{escape(done.unasked)}</p>'
+    if not done.checks:
         return ""
     note = (
         "The language model was asked to go on where the memory’s last words begin. The bars show how likely it found "
         "exactly these words."
     )
-    return f'<h3>Does it still know?</h3><p class="note">{note}</p>{"".join(map(_check, checks))}'
+    return f'<h3>Does it still know?</h3><p class="note">{note}</p>{"".join(map(_check, done.checks))}'
 
 
 def _check(check: Check) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from mam.accounts import Accounts
 from mam.errors import InputError
 from mam.web.desk import Desk
+from mam.web.guard import OwnTabs
 from mam.web.here import ASSETS
 from mam.web.page import page
 from mam.web.plot import AHEAD
@@ -45,6 +47,7 @@ def launch(
             footer_links=[],
             auth=accounts.check if accounts else None,
             auth_message=WHO if accounts else None,
+            app_kwargs={"middleware": [Middleware(OwnTabs)]} if accounts else None,
             theme=theme(),
             css_paths=[ASSETS / "style.css"],
             head=AHEAD,

@@ -68,7 +68,10 @@ class SlotPage:
             yield gr.skip()
             return
         yield '<p class="note" role="status">Looking back through the language model …</p>'
-        yield tokens(self.desk.space(request).tokens_of(id))
+        try:
+            yield tokens(self.desk.space(request).tokens_of(id))
+        except InputError as error:  # a base that cannot be looked into
+            yield f'<p class="empty" role="status">{escape(str(error))}</p>'
 
     def view(self, here: Here) -> None:
         with gr.Column(elem_id="slot-page"):

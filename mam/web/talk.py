@@ -13,7 +13,7 @@ from html import escape
 import gradio as gr
 
 from mam.chat import Chat
-from mam.errors import InputError, MamError
+from mam.errors import EndpointError, InputError, MamError
 from mam.space import cleaned
 from mam.values import Session, Turn
 from mam.web.desk import Desk, plainly
@@ -65,6 +65,11 @@ class Talk:
                         yield same, same, exchange(text, reply), same, same, *rest
                     elif event.kind == "turn":
                         yield same, conversation(chat.turns()), "", event.data.id, same, *rest
+        except EndpointError as error:
+            if not reply:
+                raise
+            gr.Warning(str(error))  # it broke off: what it said stays, as when it is stopped
+            yield same, conversation(chat.turns()), "", chat.turns()[-1].id, same, *rest
         finally:
             self._stops.pop(key, None)
 
@@ -96,14 +101,14 @@ class Talk:
         return *[gr.skip()] * 4, self._sessions(session, request, find, away), gr.skip(), gr.skip()
 
     def begin(self, session: str | None, find: str, away: bool, request: gr.Request) -> tuple:
-        """An empty conversation; it is kept once something is said in it."""
+        """An empty conversation; it is kept once something is said in it. What is typed already stays in the box."""
         self.desk.leave(request, session)
-        return None, WELCOME, "", None, self._sessions(None, request, find, away), "", False
+        return None, WELCOME, "", None, self._sessions(None, request, find, away), gr.skip(), False
 
     def begin_temporary(self, session: str | None, find: str, away: bool, request: gr.Request) -> tuple:
         self.desk.leave(request, session)
         chat = self.desk.chat(None, request, temporary=True)
-        return chat.id, TEMPORARY, "", None, self._sessions(chat.id, request, find, away), "", False
+        return chat.id, TEMPORARY, "", None, self._sessions(chat.id, request, find, away), gr.skip(), False
 
     def listed(self, session: str | None, find: str, away: bool, request: gr.Request) -> str:
         return self._sessions(session, request, find, away)
@@ -123,7 +128,8 @@ class Talk:
         turns = chat.turns()
         if not turns:
             raise InputError("This conversation is not here any more.")
-        return chat.id, conversation(turns), "", turns[-1].id, self._sessions(chat.id, request, find, away), "", False
+        known = self._sessions(chat.id, request, find, away)
+        return chat.id, conversation(turns), "", turns[-1].id, known, gr.skip(), False
 
     def _sessions(self, session: str | None, request: gr.Request, find: str = "", away: bool = False) -> str:
         """Conversations in which something was said: those in use, or those put away."""

@@ -36,6 +36,8 @@ class Training:
 
     def start(self, part: str, steps: float, request: gr.Request) -> tuple:
         m = self._allowed(request)
+        if part == "integrator" and m.engine.integrator is None:
+            raise InputError("This base is told its memories as text: it has no integrator to train.")
         if self.run is not None and self.run.progress().state in ("running", "stopping"):
             raise InputError("A run is going on; stop it first.")
         self._forget()

@@ -12,6 +12,7 @@ import gradio as gr
 
 from mam import figures
 from mam.ablation import Alternative
+from mam.errors import InputError
 from mam.figures.style import shortened
 from mam.values import Turn
 from mam.web.desk import Desk, plainly
@@ -37,15 +38,19 @@ class WhatIf:
         given = [r.slot for r in last.reads if r.given] if last and not last.abstained else []
         choices = [(shortened(slot.text, LABEL), slot.id) for slot in given]
         limits = m.engine.memory.settings.reading
+        strength = {"maximum": STRONGEST, "step": 0.05} if m.engine.integrator else {"maximum": 1, "step": 1}
         rest = (
             gr.CheckboxGroup(choices=choices, value=[id for _, id in choices], visible=bool(choices)),
-            1.0,
+            gr.Slider(value=1.0, **strength),
             False,
             K,
         )
         if last is None:
             return *rest, limits.read, f'<p class="empty">{EMPTY}</p>', "", "", 0
-        same = m.what_if(last, spoken=False)
+        try:
+            same = m.what_if(last, spoken=False)
+        except InputError as error:  # another base answered
+            return *rest, limits.read, f'<p class="empty">{escape(str(error))}</p>', "", "", 0
         return *rest, limits.read, was(last, same, 0), now(last, None), self._bars(same, 0, dark), 0
 
     def change(self, spoken: bool):

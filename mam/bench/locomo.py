@@ -1,0 +1,189 @@
+"""locomo: conversations of two people over months, imported turn by turn, then every published question asked.
+
+Once with the write gate as it is and once with it open. Every turn goes through `Chat.observe`, as an import does;
+every question is asked in a session of its own that writes nothing. Replies are scored by the official metric.
+
+A question of categories 1 to 4 passes three stages, and what its reply lacks to a full score is put down to the first
+at which it failed: every evidence turn has an active slot (else "not_kept"), every evidence turn has a slot among those
+given to the base (else "not_read"), the base answers (what is then missing is "answered_wrongly"). So F1 and the three
+losses add up to 100. Evaluation only: nothing in this project is trained or tuned on LoCoMo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+from tqdm import tqdm
+
+from mam import fetch
+from mam.bench import baselines, common, metrics, sets
+from mam.bench.parts import digest
+from mam.bench.scoring import share, untold
+from mam.space import MOST_READ, Space
+from mam.values import Turn
+
+TOP = (1, 5, 10, 25, 50)
+STAGES = ("not_kept", "not_read", "answered")
+FEW = 20  # questions of each conversation, times --limit, in a limited run
+
+
+def run(world: common.World, settings: common.Settings) -> dict:
+    """Raises InputError when LoCoMo is missing or damaged."""
+    talks = sets.locomo(settings.data)
+    talks = talks[: settings.capped(len(talks))]
+    done, answered, ranked = common.parts("locomo", world, settings), {"on": [], "off": []}, []
+    minilm = baselines.MiniLM(fetch.encoder())
+    work = [(talk, gate) for talk in talks for gate in answered]
+    for talk, gate in tqdm(work, desc="locomo", unit="conversation", dynamic_ncols=True):
+        asked = sets.evenly(talk.questions, settings.limit and FEW * settings.limit)
+        name = f"{talk.id} {digest(talk, asked)}"
+        if gate == "on":
+            ranked += done(f"{name} ranked", partial(rankings, talk, asked, minilm))["questions"]
+        answered[gate].append(done(f"{name} gate {gate}", partial(remembered, world, talk, asked, gate == "on")))
+    return results(answered, ranked)
+
+
+# ---- one conversation ------------------------------------------------------------------------------------------------
+
+
+def rankings(talk: sets.Talk, asked: Sequence[sets.Asked], minilm: baselines.MiniLM) -> dict:
+    """Places of the evidence of each question among all turns, by each ranking that knows no memory model."""
+    turns = talk.turns
+    texts = [f"{turn.speaker}: {turn.text}" for turn in turns]
+    found = baselines.rankings(texts, [question.text for question in asked], minilm)
+    return {
+        "questions": [
+            {name: places(question, [turns[i].id for i in order]) for name, order in orders.items()}
+            for question, orders in zip(asked, found, strict=True)
+        ]
+    }
+
+
+def places(question: sets.Asked, ranked: Iterable[str]) -> list[int | None]:
+    """Where each evidence turn stands (0: best), None where it does not."""
+    at = {turn: place for place, turn in enumerate(ranked)}
+    return [at.get(turn) for turn in question.evidence]
+
+
+def remembered(world: common.World, talk: sets.Talk, asked: Sequence[sets.Asked], gate: bool) -> dict:
+    """Tell a conversation to an empty space, then ask."""
+    clock = common.Clock()
+    with world.space() as space:
+        with clock("tell"), common.gate(world, gate):
+            written = tell(space, talk)
+        slots = {slot.id for slot in space.slots()}
+        rows = []
+        for question in tqdm(asked, desc=f"{talk.id}, gate {'on' if gate else 'off'}", leave=False, dynamic_ncols=True):
+            with clock("rank"):
+                ranks = places(question, ranking(world, space, question.text, written))
+            with clock("answer"):
+                turn = common.ask(space, question.text, temporary=True)
+            rows.append(_row(question, turn, ranks, _stage(question, turn, written, slots)))
+    kept = [bool(slots & set(written[id])) for question in asked for id in question.evidence]
+    wrote = [bool(written[id]) for question in asked for id in question.evidence]
+    return {
+        "questions": rows,
+        "turns": len(talk.turns),
+        "slots": len(slots),
+        "evidence": {"written": wrote, "active": kept},
+        "seconds": clock.rounded(),
+    }
+
+
+def tell(space: Space, talk: sets.Talk) -> dict[str, list[str]]:
+    """Every turn through the ordinary write path; the ids of the slots that each left, its duplicates' included."""
+    written = {}
+    with tqdm(total=len(talk.turns), desc=f"{talk.id}, listening", leave=False, dynamic_ncols=True) as bar:
+        for number, session in enumerate(talk.sessions, 1):
+            chat = space.session(f"session {number}")
+            for turn in session:
+                writes, _ = chat.observe(turn.text, speaker=turn.speaker, at=turn.at)
+                written[turn.id] = [write.slot.id for write in writes]
+                bar.update()
+    return written
+
+
+def ranking(world: common.World, space: Space, question: str, written: dict[str, list[str]]) -> list[str]:
+    """Turns as the reader ranks them: the best 64 slots as it weighs them, then the others as its first look does."""
+    slots = [read.slot.id for read in space.read(question, MOST_READ).reads]
+    hidden = world.memory.encode([question])[0]
+    if len(space.index):
+        found = world.memory.reader.rank(question, hidden, space.index, len(space.index), datetime.now(UTC))
+        slots += [slot.id for slot, _ in found]
+    turns: dict[str, list[str]] = {}
+    for turn, ids in written.items():
+        for id in ids:
+            turns.setdefault(id, []).append(turn)
+    return list(dict.fromkeys(turn for id in slots for turn in turns.get(id, ())))
+
+
+def _stage(question: sets.Asked, turn: Turn, written: dict[str, list[str]], active: set[str]) -> str | None:
+    """None for a question without evidence."""
+    if not question.evidence:
+        return None
+    given = {read.slot.id for read in turn.reads if read.given}
+    if not all(active & set(written[id]) for id in question.evidence):
+        return "not_kept"
+    return "answered" if all(given & set(written[id]) for id in question.evidence) else "not_read"
+
+
+def _row(question: sets.Asked, turn: Turn, ranks: list[int | None], stage: str | None) -> dict:
+    """The official metric knows one way of abstaining, so an abstention of the memory model is put into its words."""
+    adversarial = question.category == metrics.ADVERSARIAL
+    said = metrics.NOT_MENTIONED if adversarial and turn.abstained else turn.reply
+    return {
+        "question": question.text,
+        "answer": question.answer,
+        "reply": turn.reply,
+        "category": question.category,
+        "score": metrics.locomo(question.category, said, question.answer),
+        "abstained": turn.abstained or untold(turn.reply),
+        "ranks": ranks,
+        "stage": stage,
+    }
+
+
+# ---- all of them -----------------------------------------------------------------------------------------------------
+
+
+def results(answered: dict[str, list[dict]], ranked: list[dict]) -> dict:
+    """The figures with the gate on stand on top; F1, recall and losses in percent, abstentions as shares."""
+    on, off = (_summary(answered[gate]) for gate in ("on", "off"))
+    recall = {name: _recall(row[name] for row in ranked) for name in ("bm25", "minilm", "sum")}
+    rows = [row for talk in answered["on"] for row in talk["questions"]]
+    return {
+        **{f"recall_at_{k}": on["recall"][f"at_{k}"] for k in TOP},
+        **{key: on[key] for key in ("f1_1_4", "score_5", "abstained_5", "false_abstained_1_4")},
+        "gate_on": on,
+        "gate_off": off,
+        "recall_without_memory": recall,
+        "conversations": len(answered["on"]),
+        "questions": {str(category): sum(row["category"] == category for row in rows) for category in range(1, 6)},
+    }
+
+
+def _summary(talks: list[dict]) -> dict:
+    rows = [row for talk in talks for row in talk["questions"]]
+    asked, adversarial = ([row for row in rows if (row["category"] == 5) is five] for five in (False, True))
+    return {
+        "f1_1_4": metrics.percent(row["score"] for row in asked),  # each question counts once: weighted by count
+        "f1": {str(c): metrics.percent(row["score"] for row in asked if row["category"] == c) for c in range(1, 5)},
+        "score_5": metrics.percent(row["score"] for row in adversarial),
+        "abstained_5": share(row["abstained"] for row in adversarial),
+        "false_abstained_1_4": share(row["abstained"] for row in asked),
+        "recall": _recall(row["ranks"] for row in rows),
+        "recall_1_4": _recall(row["ranks"] for row in asked),
+        **metrics.losses([row for row in asked if row["stage"]], STAGES),
+        "turns": sum(talk["turns"] for talk in talks),
+        "slots": sum(talk["slots"] for talk in talks),
+        "evidence_written": share(one for talk in talks for one in talk["evidence"]["written"]),
+        "evidence_active": share(one for talk in talks for one in talk["evidence"]["active"]),
+        "seconds": {part: round(sum(talk["seconds"][part] for talk in talks)) for part in ("tell", "rank", "answer")},
+    }
+
+
+def _recall(ranks: Iterable[list[int | None]]) -> dict[str, float | None]:
+    ranks = list(ranks)
+    return {f"at_{k}": metrics.recall_at(ranks, k) for k in TOP}

@@ -1,0 +1,117 @@
+"""The server: chat, memory and tools behind one guard, on one port.
+
+Knows which parts there are and how they start and end; what they do is in the module of their name.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from mcp.server.transport_security import TransportSecuritySettings
+
+import mam
+from mam.errors import InputError
+from mam.serve import chat, mcp, memory, problems
+from mam.serve.guard import HERE, Guard, Limits, Meter
+from mam.serve.keys import Keys
+from mam.space import Space
+
+AT_ONCE = 64  # replies in the making; more wait for their turn
+CONNECTIONS = 512
+
+
+class Spaces:
+    """The space of each user, opened with the first request and kept."""
+
+    def __init__(self, open: Callable[[str], Space]):
+        self._open, self._spaces, self._lock = open, {}, threading.Lock()
+
+    def of(self, user: str) -> Space:
+        with self._lock:
+            if user not in self._spaces:
+                self._spaces[user] = self._open(user)
+            return self._spaces[user]
+
+    def close(self) -> None:
+        with self._lock:
+            for space in self._spaces.values():
+                space.close()
+            self._spaces.clear()
+
+
+def application(
+    open: Callable[[str], Space], *, keys: Keys | None = None, local: str = "local", limits: Limits | None = None
+) -> Guard:
+    """An ASGI application. open: gives the space of a user, as `mam.open` does.
+
+    Without keys everybody is the user `local`, and has to come from this machine.
+    """
+    spaces, meter = Spaces(open), Meter(limits or Limits())
+    tools = mcp.tools(lambda context: spaces.of(context.request_context.request.state.user))
+    over_http = tools.streamable_http_app(
+        json_response=True,
+        stateless_http=True,  # a session of the protocol would outlive the key that began it
+        max_request_body_size=meter.limits.bytes,
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # the guard looks at it
+    )
+
+    @asynccontextmanager
+    async def running(app: FastAPI) -> AsyncIterator[None]:
+        async with tools.session_manager.run():
+            yield
+        app.state.pool.shutdown()  # replies that were stopped are saved first
+        spaces.close()
+
+    app = FastAPI(
+        title="mam: Memory as a Model",
+        version=mam.__version__,
+        description=__doc__,
+        lifespan=running,
+        docs_url=None,  # that page would fetch its scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.spaces, app.state.meter, app.state.conversations = spaces, meter, chat.Conversations()
+    app.state.pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="reply")
+    app.include_router(chat.router)
+    app.include_router(memory.router)
+    app.router.routes.extend(over_http.routes)
+    problems.handle(app, [*chat.router.routes, *memory.router.routes])
+    return Guard(app, keys, local, meter)
+
+
+def prepared(app: Guard, host: str, port: int) -> tuple[uvicorn.Server, socket.socket, str]:
+    """A server, the socket that it is to `run` with, and its address.
+
+    Raises InputError for an address that is taken, or open to others without keys.
+    """
+    if host not in HERE and app.keys is None:
+        raise InputError("Other machines could read and change this memory: say with --keys FILE who may.")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise InputError(f"{host}:{port} cannot be served ({error}); choose another --host or --port.") from error
+    config = uvicorn.Config(
+        app, log_level="warning", limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=5, server_header=False
+    )
+    shown = f"[{host}]" if ":" in host else host
+    return uvicorn.Server(config), listening, f"http://{shown}:{listening.getsockname()[1]}"
+
+
+@contextmanager
+def background(app: Guard) -> Iterator[str]:
+    """The server in a thread of its own, on a free port of this machine; yields its address."""
+    server, listening, address = prepared(app, HERE[0], 0)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server")
+    thread.start()
+    try:
+        yield address
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,445 @@
+"""The server through the official OpenAI client: an existing program changes its base URL, and remembers."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import chats
+import openai
+import pytest
+import serving
+from fakes import RuleMemory
+
+from mam import cli
+from mam.endpoint import Endpoint
+from mam.engine import Engine
+from mam.errors import InputError
+from mam.serve.app import application, prepared
+from mam.serve.chat import Message as Sent
+from mam.serve.chat import Said, Until
+from mam.serve.guard import Bucket, Guard, Limits
+from mam.serve.keys import Keys, new_key, revoke
+from mam.values import Turn
+
+DOG = "My dog is called Rex."
+ASKED = "What is my dog called?"
+
+
+def ask(client, *said: str, **how):
+    """Say something; `said` are user and assistant in turns."""
+    messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(said)]
+    return client.chat.completions.create(model="gpt-4o", messages=messages, **({"max_tokens": 8} | how))
+
+
+def traced(service, answer) -> dict:
+    return service.http().get(answer.headers["x-mam-trace"]).json()
+
+
+def test_an_existing_client_remembers_across_conversations(service):
+    client = service.client()
+    told = ask(client, DOG)
+    assert told.object == "chat.completion" and told.choices[0].message.role == "assistant"
+    assert told.usage.total_tokens == told.usage.prompt_tokens + told.usage.completion_tokens > 0
+    answer = client.chat.completions.with_raw_response.create(
+        model="gpt-4o", messages=[{"role": "user", "content": ASKED}], max_tokens=8
+    )
+    trace = traced(service, answer)
+    assert [read["slot"]["text"] for read in trace["reads"] if read["given"]] == [DOG]
+    assert trace["reply"] == answer.parse().choices[0].message.content and DOG in trace["given"]
+    assert len(service.space("ann").sessions()) == 2
+
+
+def test_a_streamed_reply_is_the_whole_one(service):
+    client = service.client()
+    ask(client, DOG)
+    whole = ask(client, ASKED, max_tokens=24)
+    with client.chat.completions.with_streaming_response.create(
+        model="any",
+        messages=[{"role": "user", "content": ASKED}],
+        max_tokens=24,
+        stream=True,
+        stream_options={"include_usage": True},
+    ) as answer:
+        chunks = list(answer.parse())
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].usage == whole.usage and chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert {chunk.id for chunk in chunks} == {f"chatcmpl-{answer.headers['x-mam-trace'].rpartition('/')[2]}"}
+    assert traced(service, answer)["reply"] == text
+
+
+def test_with_nothing_read_the_base_says_what_it_says_to_these_messages(service, engine):
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hello there"},
+        {"role": "assistant", "content": "Good day."},
+        {"role": "user", "content": "Name three rivers."},
+    ]
+    said = service.client().chat.completions.create(model="x", messages=messages, max_tokens=20)
+    alone = engine.base.decode(list(engine.base.generate(engine.base.prompt(messages), max_tokens=20)))
+    assert said.choices[0].message.content == alone
+    assert said.usage.prompt_tokens == len(engine.base.prompt(messages))
+
+
+def test_only_the_last_message_is_news(service):
+    messages = [
+        {"role": "system", "content": "My name is Assistant and I live in a server."},
+        {"role": "user", "content": "My cat is called Tom."},
+        {"role": "assistant", "content": "I like my cats."},
+        {"role": "user", "content": [{"type": "text", "text": DOG}]},
+    ]
+    service.client().chat.completions.create(model="x", messages=messages, max_tokens=4)
+    assert [slot.text for slot in service.space("ann").slots()] == [DOG]
+
+
+def test_conversations_go_on_where_they_were(service):
+    client, m = service.client(), service.space("ann")
+    first = ask(client, "Hello there").choices[0].message.content
+    ask(client, "Hello there", first, "And now?")  # by what was said
+    ask(client, "Hello there", "something else", "And now?")  # another one
+    assert sorted(session.turns for session in m.sessions()) == [1, 2]
+    ask(client, "Good morning", user="monday")  # by the field
+    ask(client, "Good evening", extra_headers={"X-Mam-Session": "monday"})  # by the header
+    monday = m.session("monday")
+    assert [turn.text for turn in monday.turns()] == ["Good morning", "Good evening"]
+    ask(client, "Once more", extra_headers={"X-Mam-Session": monday.id})
+    assert len(monday.turns()) == 3
+
+
+def test_what_was_edited_does_not_live_on_in_the_history_a_client_sends(service):
+    client, m = service.client(), service.space("ann")
+    reply = ask(client, DOG, user="talk").choices[0].message.content
+    (slot,) = m.slots()
+    m.edit(slot.id, "My dog is called Max.")
+    answer = client.chat.completions.with_raw_response.create(
+        model="x",
+        user="talk",
+        max_tokens=4,
+        messages=[
+            {"role": "user", "content": DOG},
+            {"role": "assistant", "content": reply},
+            {"role": "user", "content": ASKED},
+        ],
+    )
+    given = traced(service, answer)["given"]
+    assert "Max" in given and "Rex" not in given
+
+
+def test_users_are_apart(service):
+    ann, bob = service.client("ann"), service.client("bob")
+    answer = ann.chat.completions.with_raw_response.create(
+        model="x", messages=[{"role": "user", "content": DOG}], max_tokens=4, user="shared"
+    )
+    ask(bob, "Hello", user="shared")
+    assert not service.space("bob").slots() and len(service.space("bob").sessions()) == 1
+    (slot,) = service.space("ann").slots()
+    http = service.http("bob")
+    assert http.get(answer.headers["x-mam-trace"]).status_code == 404
+    for method, path in (
+        ("GET", ""), ("GET", "/versions"), ("PATCH", ""), ("DELETE", ""), ("POST", "/restore"),
+    ):  # fmt: skip
+        body = {"text": "Mine now."} if method == "PATCH" else None
+        assert http.request(method, f"/v1/memory/slots/{slot.id}{path}", json=body).status_code == 404
+    assert http.post("/v1/memory/purge", json={"ids": [slot.id]}).status_code == 404
+    assert slot.id not in http.get("/v1/memory/export?complete=true").text
+    assert service.space("ann").slot(slot.id) == slot
+
+
+def test_who_leaves_early_stops_the_reply_and_what_was_said_is_kept(service, engine, monkeypatch):
+    generate, made = engine.base.generate, []
+
+    def slow(*args, **kwargs):
+        for token in generate(*args, **kwargs):
+            made.append(token)
+            time.sleep(0.02)
+            yield token
+
+    monkeypatch.setattr(engine.base, "generate", slow)
+    monkeypatch.setattr(engine.base, "stop_ids", frozenset())
+    with ask(service.client(), "Tell me a long story", max_tokens=300, stream=True) as stream:
+        for _ in zip(range(3), stream, strict=False):
+            pass
+    m = service.space("ann")
+    for _ in range(200):
+        (turn,) = m.turns(m.sessions()[0].id)
+        if turn.stopped:
+            break
+        time.sleep(0.02)
+    assert turn.stopped and turn.reply and len(made) < 150
+
+
+def test_models_are_named_but_no_paths(service, engine):
+    client = service.client()
+    (model,) = client.models.list().data
+    assert model.id and "/" not in model.id and client.models.retrieve(model.id).id == model.id
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt-4o")
+    assert ask(client, "Hello").model == model.id
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"messages": []},
+        {"messages": [{"role": "user", "content": "   "}]},
+        {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hi"}]},
+        {"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]},
+        {"n": 2},
+        {"temperature": -1},
+        {"top_p": 0},
+        {"max_tokens": 0},
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"response_format": {"type": "json_object"}},
+        {"stop": ["1", "2", "3", "4", "5"]},
+        {"stream": True, "messages": [{"role": "system", "content": "x" * 3000}, {"role": "user", "content": "Hi"}]},
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(service, wrong):
+    given = {"model": "x", "messages": [{"role": "user", "content": "Hi"}]} | wrong
+    with pytest.raises(openai.BadRequestError) as caught:
+        service.client().chat.completions.create(**given)
+    message = caught.value.body["message"]
+    assert message and "\n" not in message and "Traceback" not in message and caught.value.type
+
+
+def test_neutral_settings_of_other_services_are_taken(service):
+    answer = ask(
+        service.client(), "Hi", n=1, frequency_penalty=0, presence_penalty=0.0, logit_bias={}, tools=[], store=False,
+        response_format={"type": "text"}, temperature=0.7, top_p=0.9, seed=3, extra_body={"unheard_of": 1},
+    )  # fmt: skip
+    assert answer.choices[0].finish_reason in ("stop", "length")
+
+
+def test_a_reply_ends_at_a_stop_sequence_and_at_the_limit(service, engine, monkeypatch):
+    monkeypatch.setattr(engine.base, "stop_ids", frozenset())
+    client = service.client()
+    whole = ask(client, "Hello", max_tokens=40)
+    text = whole.choices[0].message.content
+    assert whole.choices[0].finish_reason == "length" and whole.usage.completion_tokens == 40
+    cut = ask(client, "Hello", max_tokens=40, stop=[text[5:8], "never said"])
+    assert cut.choices[0].message.content == text[: text.find(text[5:8])] and cut.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 50])
+def test_a_stop_sequence_is_found_however_the_text_comes(size):
+    text = "one two <end> three <en"
+    for stops, wanted in ((["<end>"], "one two "), (["<", "<end>"], "one two "), (["nothing", "<ennd"], text)):
+        until = Until(stops)
+        passed = "".join(until.push(text[at : at + size]) for at in range(0, len(text), size)) + until.rest()
+        assert passed == wanted
+
+
+def test_messages_of_one_side_in_a_row_count_as_one():
+    said = Said.of(
+        [
+            Sent(role="assistant", content="Welcome."),
+            Sent(role="user", content="a"),
+            Sent(role="user", content="b"),
+            Sent(role="assistant", content="c"),
+            Sent(role="developer", content="d"),
+            Sent(role="user", content="e"),
+        ]
+    )
+    assert said == Said("d", (("", "Welcome."), ("a\n\nb", "c")), "e")
+
+
+def test_a_turn_is_known_again_by_what_was_said():
+    now = datetime.now(UTC)
+    known = Turn("one", "s", "Hello  there", "Good day. And more.", now)
+    said = Said("", (("Hello there", "Good day."), ("Hello there", "Something else"), ("Bye", "Good day.")), "x")
+    first, second, third = said.turns([known])
+    assert first is known and second.id != "one" and (third.text, third.reply) == ("Bye", "Good day.")
+
+
+# -- the guard ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer wrong", "Basic {ann}", "Bearer {ann}x", f"Bearer {'x' * 5000}"]
+)
+def test_without_a_valid_key_nothing_is_answered(service, header):
+    http, header = service.http(None), header.format(**service.keys)
+    for path in ("/v1/models", "/v1/memory/slots", "/v1/memory/export", "/openapi.json", "/mcp", "/nothing"):
+        answer = http.get(path, headers={"Authorization": header} if header else {})
+        assert answer.status_code == 401 and answer.json()["error"]["type"] == "authentication_error"
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"{service.url}/v1", api_key="wrong", max_retries=0).models.list()
+
+
+def test_a_revoked_key_does_not_count_any_more(service):
+    http = service.http()
+    assert http.get("/v1/models").status_code == 200
+    second = new_key(service.file, "ann")
+    assert revoke(service.file, "ann") == 2
+    assert http.get("/v1/models").status_code == 401
+    assert http.get("/v1/models", headers={"Authorization": f"Bearer {second}"}).status_code == 401
+    assert service.http("bob").get("/v1/models").status_code == 200
+
+
+def test_keys_are_kept_as_hashes(tmp_path, capsys):
+    file = tmp_path / "keys"
+    assert cli.main(["key", str(file), "ann"]) == 0
+    key = capsys.readouterr().out.strip()
+    assert key.startswith("mam-") and key not in file.read_text() and oct(file.stat().st_mode)[-3:] == "600"
+    assert Keys(file).user(key) == "ann" and Keys(file).user(key[:-1]) is None and Keys(file).user("") is None
+    assert cli.main(["key", str(file), "bob", "--revoke"]) == 2
+    assert cli.main(["key", str(file), "ann", "--revoke"]) == 0
+    with pytest.raises(InputError, match="holds no key"):
+        Keys(file)
+    file.write_text("ann:secret\n")
+    with pytest.raises(InputError, match="Line 1"):
+        Keys(file)
+
+
+def test_without_keys_only_this_machine_is_served(tmp_path, engine, capsys):
+    app = application(lambda user: None)
+    for host in ("0.0.0.0", "::", "192.0.2.1"):
+        with pytest.raises(InputError, match="--keys"):
+            prepared(app, host, 0)
+    assert cli.main(["serve", "--host", "0.0.0.0"]) == 2 and "--keys" in capsys.readouterr().err
+    assert cli.main(["serve", "--rate", "0"]) == 2
+    with serving.running(tmp_path, engine, names=()) as service:
+        http = service.http()
+        assert http.get("/v1/models").status_code == 200
+        for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", ""):
+            assert http.get("/v1/memory/slots", headers={"Host": host}).status_code in (400, 421)
+        assert http.get("/v1/models", headers={"Host": "localhost:99"}).status_code == 200
+        for origin in ("https://evil.example", "http://127.0.0.1.evil.example:80", "null"):
+            assert http.post("/v1/memory/purge", headers={"Origin": origin}).status_code == 403
+        for origin in ("http://localhost:7860", "http://127.0.0.1", "http://[::1]:5"):
+            assert http.get("/v1/models", headers={"Origin": origin}).status_code == 200
+        with pytest.raises(InputError, match="--port"):
+            prepared(app, "127.0.0.1", int(service.url.rpartition(":")[2]))
+
+
+def test_limits_of_size_rate_and_tokens(tmp_path, engine):
+    with serving.running(tmp_path, engine, Limits(bytes=2_000, rate=12, tokens=40, reply=5)) as service:
+        http, client = service.http(), service.client()
+        assert http.post("/v1/memory/slots", json={"text": "x" * 3_000}).status_code == 413
+        parts = (b"x" * 500 for _ in range(9))
+        answer = http.post("/v1/memory/slots", content=parts, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 413 and answer.json()["error"]["message"]
+        reply = ask(client, "Hello there, how are you?", max_tokens=500)
+        assert reply.usage.completion_tokens <= 5 and reply.usage.total_tokens > 40
+        with pytest.raises(openai.RateLimitError) as caught:
+            ask(client, "Hello")
+        assert int(caught.value.response.headers["retry-after"]) >= 1
+        codes = [http.get("/v1/models").status_code for _ in range(12)]
+        assert codes[0] == 200 and codes[-1] == 429
+        assert service.http("bob").get("/v1/models").status_code == 200  # each has their own
+
+
+def test_a_request_that_never_ends_is_not_waited_for(service, monkeypatch):
+    monkeypatch.setattr(Guard, "patience", 0.2)
+    address, port = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((address, int(port)), timeout=10) as connection:
+        head = f"POST /v1/memory/slots HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service.keys['ann']}\r\n"
+        connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_a_bucket_refills():
+    clock = SimpleNamespace(now=0.0)
+    bucket = Bucket(60, lambda: clock.now)
+    assert [bucket.wait(30), bucket.wait(30), bucket.wait(1)] == [0, 0, 1]
+    clock.now = 30
+    assert bucket.wait(30) == 0 and bucket.wait(1) == 1
+    bucket.spend(59)
+    assert bucket.wait() == 60
+    clock.now = 10_000
+    assert bucket.wait(60) == 0 and bucket.wait(1) > 0
+
+
+def test_no_traceback_reaches_a_client(service, engine, monkeypatch, caplog):
+    def broken(*args, **kwargs):
+        raise RuntimeError("secret detail")
+
+    client = service.client()
+    ask(client, DOG)
+    monkeypatch.setattr(engine.memory, "read", broken)
+    with pytest.raises(openai.InternalServerError) as caught:
+        ask(client, ASKED)
+    with pytest.raises(openai.InternalServerError):
+        ask(client, ASKED, stream=True)
+    answer = service.http().post("/v1/memory/read", json={"query": "x"})
+    assert answer.status_code == 500
+    for text in (str(caught.value), answer.text):
+        assert "secret" not in text and "Traceback" not in text and "log" in text
+    assert "secret detail" in caplog.text
+
+
+def test_a_failure_in_mid_stream_is_told_to_the_client(service, engine, monkeypatch):
+    generate = engine.base.generate
+
+    def breaking(*args, **kwargs):
+        yield from zip_first(generate(*args, **kwargs), 3)
+        raise RuntimeError("secret detail")
+
+    def zip_first(tokens, count):
+        for _, token in zip(range(count), tokens, strict=False):
+            yield token
+
+    monkeypatch.setattr(engine.base, "generate", breaking)
+    monkeypatch.setattr(engine.base, "stop_ids", frozenset())
+    pieces = []
+    with pytest.raises(openai.APIError) as caught:
+        for chunk in ask(service.client(), "Tell me more", max_tokens=50, stream=True):
+            pieces.append(chunk.choices[0].delta.content)
+    assert any(pieces) and "secret" not in str(caught.value)
+    m = service.space("ann")
+    assert m.turns(m.sessions()[0].id)[0].text == "Tell me more"
+
+
+def test_many_at_once(service):
+    told = {}
+
+    def talk(name: str, number: int) -> None:
+        answer = ask(service.client(name), f"My friend number {number} is called F{number}.", user=f"{number}")
+        told[name, number] = answer.choices[0].message.content
+
+    jobs = [threading.Thread(target=talk, args=(name, number)) for name in ("ann", "bob") for number in range(4)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(60)
+    assert len(told) == 8
+    for name in ("ann", "bob"):
+        assert len(service.space(name).sessions()) == 4
+        assert len(service.space(name).slots()) == 4
+
+
+def test_frames_are_as_the_protocol_wants_them(service):
+    body = {"messages": [{"role": "user", "content": "Hi"}], "stream": True, "max_tokens": 3}
+    answer = service.http().post("/v1/chat/completions", json=body)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    *frames, last, rest = answer.text.split("\n\n")
+    assert last == "data: [DONE]" and rest == ""
+    assert all(json.loads(frame.removeprefix("data: "))["object"] == "chat.completion.chunk" for frame in frames)
+
+
+def test_a_base_on_another_server_is_passed_through(tmp_path):
+    """Sixteen at once are as quick as one: the other server has them all at the same time."""
+    with chats.running() as upstream:
+        upstream.pause = 0.02
+        engine = Engine(Endpoint(upstream.base), RuleMemory(), None)
+        with serving.running(tmp_path, engine) as service:
+            client = service.client()
+            ask(client, DOG)
+            assert ask(client, ASKED, max_tokens=64).choices[0].message.content == f"You told me: {DOG}"
+            assert client.models.list().data[0].id == chats.MODEL
+            started, seconds = time.monotonic(), []
+            with ThreadPoolExecutor(16) as pool:
+                for _ in pool.map(lambda n: ask(client, f"Say these words number {n} again", max_tokens=64), range(16)):
+                    seconds.append(time.monotonic() - started)
+            assert len(seconds) == 16 and seconds[-1] < 16 * 7 * upstream.pause
+            upstream.trouble.append(lambda handler: handler.error(403, "not today"))
+            with pytest.raises(openai.APIStatusError) as caught:
+                ask(client, "Once more")
+            assert caught.value.status_code == 502 and "Traceback" not in caught.value.message
