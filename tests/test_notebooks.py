@@ -89,5 +89,21 @@ def test_it_uses_public_names_and_asserts_what_it_claims(file):
     assert len(asserting) >= len(trees) / 2
 
 
+@each
+def test_its_figures_are_the_explorers_own(file):
+    """Drawn by what draws the page and the report, and by nothing else."""
+    notebook = read(file)
+    drawing = [
+        ast.parse(cell.source).body[-1] for cell, kind in zip(code(notebook), kinds(notebook)) if PICTURE in kind
+    ]
+    assert drawing
+    for last in drawing:
+        names = {node.id for node in ast.walk(last) if isinstance(node, ast.Name)}
+        assert isinstance(last, ast.Expr) and names & {"figures", "report"}, ast.unparse(last)
+    assert not re.search(
+        r"\b(plotly|matplotlib|seaborn|bokeh|altair)\b", "".join(cell.source for cell in code(notebook))
+    )
+
+
 def test_there_are_nine_in_order():
     assert [file.stem[:2] for file in FILES] == [f"{number:02}" for number in range(1, 10)]
