@@ -93,9 +93,8 @@ def test_it_uses_public_names_and_asserts_what_it_claims(file):
 def test_its_figures_are_the_explorers_own(file):
     """Drawn by what draws the page and the report, and by nothing else."""
     notebook = read(file)
-    drawing = [
-        ast.parse(cell.source).body[-1] for cell, kind in zip(code(notebook), kinds(notebook)) if PICTURE in kind
-    ]
+    cells = zip(code(notebook), kinds(notebook), strict=True)
+    drawing = [ast.parse(cell.source).body[-1] for cell, shows in cells if PICTURE in shows]
     assert drawing
     for last in drawing:
         names = {node.id for node in ast.walk(last) if isinstance(node, ast.Name)}
