@@ -20,6 +20,8 @@ from mam.errors import InputError
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 GAIN = 0.9  # bfloat16 must take less than this share of float32's time, or it is not worth its rounding
+PASSES = {64: 1, 1: 16}  # rows of a pass through the layers and how many there are: what a turn does, prompt and reply
+ROUNDS, ENOUGH, SECONDS = 20, 6, 3.0  # rounds of a measurement, and of one that takes longer than so many seconds
 
 
 def pick(name: str = "auto") -> torch.device:
@@ -69,28 +71,31 @@ def _processor(device: torch.device) -> str:
 
 
 def _measure(device: torch.device) -> str:
+    """Both in turn, in pieces shorter than a time slice, the best of each: other programs can only make one slower."""
+    dtypes = torch.bfloat16, torch.float32
     try:
-        fast = _seconds(device, torch.bfloat16) < GAIN * _seconds(device, torch.float32)
+        layers = [torch.randn(1536, 576, device=device) for _ in range(16)]  # too many for the inner caches
+        weights = {dtype: [layer.to(dtype) for layer in layers] for dtype in dtypes}
+        best = {(dtype, rows): float("inf") for dtype in dtypes for rows in PASSES}
+        began = time.perf_counter()
+        for done in range(ROUNDS):
+            if done >= ENOUGH and time.perf_counter() - began > SECONDS:
+                break
+            for dtype, rows in best:
+                best[dtype, rows] = min(best[dtype, rows], _seconds(weights[dtype], rows))
     except (RuntimeError, TypeError):  # a device without bfloat16
-        fast = False
-    return "bfloat16" if fast else "float32"
+        return "float32"
+    low, full = (sum(best[dtype, rows] * passes for rows, passes in PASSES.items()) for dtype in dtypes)
+    return "bfloat16" if low < GAIN * full else "float32"
 
 
-def _seconds(device: torch.device, dtype: torch.dtype) -> float:
-    """Time of what a turn does: one long pass (the prompt) and many single rows (the reply)."""
-    weights = [torch.randn(1536, 576, device=device).to(dtype) for _ in range(16)]  # too many for the inner caches
-    prompt, row = (torch.randn(n, 576, device=device).to(dtype) for n in (64, 1))
-    best = float("inf")
-    for _ in range(5):  # the best of a few: other programs can only make it slower
-        start = time.perf_counter()
-        for weight in weights:
-            linear(prompt, weight)
-        for _ in range(16):
-            for weight in weights:
-                out = linear(row, weight)
-        out.sum().item()  # waits for the device
-        best = min(best, time.perf_counter() - start)
-    return best
+def _seconds(weights: list[torch.Tensor], rows: int) -> float:
+    x = torch.randn(rows, weights[0].shape[1], device=weights[0].device).to(weights[0].dtype)
+    start = time.perf_counter()
+    for weight in weights:
+        out = linear(x, weight)
+    out.sum().item()  # waits for the device
+    return time.perf_counter() - start
 
 
 def _remembered(path: Path) -> dict[str, str]:
