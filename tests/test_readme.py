@@ -20,9 +20,10 @@ from fakes import RuleMemory, rule_engine
 
 import app
 import mam
-from mam import fetch
+from mam import atlas, endpoint, fetch, residue
 from mam.bench.cli import BENCHES
 from mam.cli import ELSEWHERE, main
+from mam.integrator import IntegratorConfig
 from mam.lives import coverage
 from mam.space import Space
 from mam.store import Store
@@ -252,6 +253,9 @@ def test_its_addresses_are_those_of_the_server(service):
 def test_its_numbers_are_counted():
     assert f"{round((fetch.BASE.size + fetch.ENCODER.size) / 1e6)} MB, once" in TEXT
     assert f"{sum(counts['kinds'] for counts in coverage().values()):,} kinds of fact" in TEXT
+    assert f"prefix of {IntegratorConfig('').prefix} key/value vectors" in TEXT
+    assert f"PCA below {atlas.FEW} slots" in TEXT and f"counts as gone ({endpoint.TIMEOUT:g})" in TEXT
+    assert residue.SHORTEST == 6 and "fewer than six bytes" in " ".join(TEXT.split())
 
 
 def test_rows_of_a_table_have_as_many_cells():
