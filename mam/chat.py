@@ -39,6 +39,7 @@ class Manner:
     top_p: float = 1.0
     seed: int | None = None
     system: str = ""  # what the base is told first
+    whole: bool = False  # it is told as many earlier turns as fit
 
     def after(self, said: int) -> dict:
         """Arguments for what comes after so many tokens."""
@@ -105,11 +106,11 @@ class Chat:
         was said until then is kept. Raises InputError for an empty or too long text and values out of range.
 
         For clients that keep a conversation themselves: `before` are the turns that they hold it to consist of, instead
-        of those of this session, `system` is what they tell the base first, `id` what the turn shall be called.
+        of the last few of this session, `system` is what they tell the base first, `id` what the turn shall be called.
         """
         from mam.space import checked_k, cleaned
 
-        manner = Manner(max_tokens, temperature, top_p, seed, system)
+        manner = Manner(max_tokens, temperature, top_p, seed, system, whole=before is not None)
         return self._stream(cleaned(text), checked_k(k), manner, stop or threading.Event(), before, id or new_id())
 
     def observe(
@@ -150,7 +151,7 @@ class Chat:
         turn = Turn(id, self.id, text, "", now.astimezone(UTC), thresholds=self._thresholds())
         with engine.lock:
             space.refresh()
-            began, before = space.version(), self._before() if before is None else before[-TURNS_BACK:]
+            began, before = space.version(), self._before() if before is None else before
             candidates = _candidates(text, USER, now, before)
             watch.lap("split")
             hidden = space.encoded([text, *_texts(candidates)])
@@ -267,9 +268,10 @@ class Reply:
         with engine.lock:
             self.memory, notes = engine.prepared(self._given())
             before = [earlier for earlier in self.before if _still_true(space, earlier)]
-            start = self.memory.start if self.memory else 0
-            manner = self.manner
-            self.asked = compose(engine.base, before, self.message, notes, start, manner.max_tokens, manner.system)
+            start, manner = self.memory.start if self.memory else 0, self.manner
+            self.asked = compose(
+                engine.base, before, self.message, notes, start, manner.max_tokens, manner.system, manner.whole
+            )
 
     def _generate(self) -> Iterator:
         engine, manner = self.space.engine, self.manner.after(len(self.said))

@@ -28,6 +28,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from mam.errors import InputError, WeightsError
 
+COLDEST = 1e-6  # temperatures below are greedy: logits divided by them are none any more
 MISFIT = "This memory was prepared for another base; attach it to this one first."
 
 
@@ -265,7 +266,7 @@ def check(ids: list[int], context: int, max_tokens: int, temperature: float, top
 
 def sampler(temperature: float, top_p: float, seed: int | None) -> Callable[[Tensor], int]:
     """Draws a token id from logits (1, vocab); the same ones for the same `seed`. For the values see `generate`."""
-    if temperature == 0:
+    if temperature < COLDEST:
         return lambda logits: int(logits.argmax(-1))
     random = torch.Generator()  # on the CPU, so that a seed means the same on every device
     random.manual_seed(seed) if seed is not None else random.seed()

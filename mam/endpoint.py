@@ -35,6 +35,7 @@ TIMEOUT, CONNECT = 120.0, 10.0  # seconds without a word, and until somebody ans
 RETRIES = 3  # with growing pauses, or after as long as the server asks for; never once it has begun to speak
 POLL = 0.05  # seconds until a stop is seen
 LONGEST = 200  # characters of what a server says about an error
+NO_REPLY = "sent something that is no reply, or no streamed one; is it a server for chats?"
 GO_ON = "Something that I told you has changed meanwhile. Go on from where you broke off, without repeating it."
 
 Message = dict[str, str]
@@ -153,16 +154,17 @@ class Endpoint:
                 hear(piece)
         except openai.OpenAIError as error:
             raise self._explained(error) from None  # the chain would carry the request, with its key
-        except (ValueError, TypeError, AttributeError, RecursionError):  # as its parts were parsed or looked into
-            raise EndpointError(f"{self.id} sent something that is no reply; is it a server for chats?") from None
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError):  # parsing it, looking into it
+            raise EndpointError(f"{self.id} {NO_REPLY}") from None
         finally:
             hear(None)
 
     async def _reply(self, prompt: Sequence[Message], manner: dict) -> AsyncIterator[str]:
-        finished = False
+        begun = finished = False
         async with await self._asked(prompt, manner) as stream:
             try:
                 async for chunk in stream:
+                    begun = True
                     for choice in (chunk.choices or ())[:1]:
                         if choice.delta.content:
                             yield choice.delta.content.encode("utf-8", "replace").decode()  # half a character: "?"
@@ -170,7 +172,9 @@ class Endpoint:
             except openai.APITimeoutError:
                 raise
             except openai.APIConnectionError:
-                finished = False
+                begun, finished = True, False
+        if not begun:
+            raise EndpointError(f"{self.id} {NO_REPLY}")
         if not finished:
             raise EndpointError(f"{self.id} broke off in mid-reply; what it said until then is kept. Ask again.")
 

@@ -83,9 +83,9 @@ def export(what: Exported, path: str | os.PathLike, user: str, *, complete: bool
     return len(what.slots)
 
 
-def text(what: Exported, user: str, *, complete: bool = False) -> str:
-    """The same without a file: what would be written, as one text."""
-    return "".join(_written(user, _lines(what if complete else _ordinary(what))))
+def lines(what: Exported, user: str, *, complete: bool = False) -> Iterator[str]:
+    """The same without a file: what would be written, line by line."""
+    return _written(user, _lines(what if complete else _ordinary(what)))
 
 
 def load(path: str | os.PathLike, bad: Bad | None = None) -> Exported:

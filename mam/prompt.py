@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from mam import notes as text_channel
@@ -40,33 +41,36 @@ def compose(
     start: int,
     max_tokens: int,
     system: str = "",
+    whole: bool = False,
 ) -> Asked:
     """The conversation with a message at its end, as much of it as fits.
 
     `notes`: what was read, for a base that is told it as text; `start`: positions that the memory takes up beside the
-    prompt. Of the turns `before`, the latest that fit are included. `system`: what a client wants the base to be told
-    first; it is never cut.
+    prompt. Of the turns `before`, the latest that fit are included: into HISTORY_TOKENS, because what matters of older
+    ones is read, or with `whole` into the prompt. `system`: what a client wants the base to be told first; it is never
+    cut.
     """
     lead = [_message("system", system)] if system else []
     reply = min(max_tokens, base.context // 4)
     room = min(base.context - start - reply, PROMPT_TOKENS)
-    history: list[Message] = []
+    most = room - base.count(system) - base.count(text) if whole else min(HISTORY_TOKENS, room // 2)
+    history: list[list[Message]] = []
     spent = 0
     for turn in reversed(before):
         spoken = [_message("user", turn.text), _message("assistant", turn.reply)]
         spent += sum(base.count(message["content"]) + 8 for message in spoken)
-        if spent > min(HISTORY_TOKENS, room // 2):
+        if spent > most:
             break
-        if turn.text and turn.reply:  # what was only observed is no conversation
-            history = spoken + history
+        if turn.reply and (turn.text or whole):  # what was only observed is no conversation; a client's greeting is
+            history.insert(0, [message for message in spoken if message["content"]])
     kept = text
     while True:
-        messages = [*lead, *history, *notes, _message("user", kept)]
+        messages = [*lead, *chain.from_iterable(history), *notes, _message("user", kept)]
         prompt = base.prompt(messages)
         if (size := base.size(prompt)) <= room or not history and len(kept) <= 1:
             break
         if history:
-            history = history[2:]
+            history = history[1:]
         else:
             kept = kept[-int(len(kept) * min(room / size, 0.9)) or -1 :]  # the end: questions follow what is pasted
     note = "" if kept == text else f"(only the last {len(kept):,} of {len(text):,} characters fit)"

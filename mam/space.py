@@ -277,7 +277,11 @@ class Space(Lookback):
 
     def exported(self, *, complete: bool = False) -> str:
         """What `export` writes, without a file: for a page that hands it over itself."""
-        return exchange.text(self._exported(complete), self.user, complete=complete)
+        return "".join(self.exported_lines(complete=complete))
+
+    def exported_lines(self, *, complete: bool = False) -> Iterator[str]:
+        """The same line by line, as of now: for those who hand over much."""
+        return exchange.lines(self._exported(complete), self.user, complete=complete)
 
     def _exported(self, complete: bool) -> exchange.Exported:
         return backup.everything(self.store) if complete else exchange.Exported(self.store.slots(None))

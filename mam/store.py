@@ -164,6 +164,12 @@ class Store:
         with self.database.reading() as connection:
             return [rows.turn_value(row) for row in reversed(connection.execute(query).all())]
 
+    def turns_saying(self, text: str, last: int) -> list[Turn]:
+        """The `last` turns, of any session, in which exactly this was said; the latest first."""
+        query = sa.select(turns).where(turns.c.text == text).order_by(turns.c.seq.desc()).limit(last)
+        with self.database.reading() as connection:
+            return [rows.turn_value(row) for row in connection.execute(query)]
+
     def remove_turn(self, id: str) -> None:
         """Take a turn out of its session; the slots that it wrote stay what they are."""
         with self.atomic() as tx:

@@ -51,7 +51,7 @@ def test_a_conversation_is_renamed_put_away_and_found(served, tab):
     row.hover()
     row.get_by_role("button", name="Rename").click()
     page.locator("#sessions input").fill("The dog")
-    bird = served.space.session().send("My bird is called Kiwi.", max_tokens=2)  # from elsewhere, while a title is typed
+    bird = served.space.session().send("My bird is called Kiwi.", max_tokens=2)  # elsewhere, meanwhile
     expect(page.locator("#sessions li")).to_have_count(3)
     expect(page.locator("#sessions input")).to_have_value("The dog")
     page.locator("#sessions input").press("Enter")

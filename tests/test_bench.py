@@ -127,6 +127,18 @@ def test_recall_tells_a_memory_from_a_blind_one(world, monkeypatch):
     assert blind["memory"] == blind["none"] == blind["reader_hit"] == 0
     assert blind["written"] == seeing["written"] > 0
     assert {"memory_date", "multi_slot", "baseline_prompts"} <= blind.keys()
+    assert seeing["lost"].keys() == {"not_kept", "not_read", "integrating", "base"}
+    assert blind["lost"]["not_read"] > 0 == blind["lost"]["integrating"] == blind["lost"]["base"]
+
+
+def test_what_the_base_can_say_from_a_prompt_was_not_lost_in_it(world, monkeypatch):
+    monkeypatch.setattr(recall, "BASELINES", ())
+    monkeypatch.setattr(common, "MAX_TOKENS", 1)  # no reply holds a value
+    before = recall.run(world, FEW)
+    monkeypatch.setattr(baselines, "answers", lambda base, lists, *_: [said[-1]["content"] for said in lists])
+    lost = recall.run(world, FEW)["lost"]
+    assert before["lost"]["base"] > 0 == before["lost"]["integrating"]
+    assert lost["integrating"] == before["lost"]["base"] and lost["base"] == 0
 
 
 def test_edit_follows_the_slots(world):
@@ -308,6 +320,13 @@ def test_tables_are_made_from_the_files(tmp_path):
     table = readme.tables(tmp_path)
     assert "| `gate` | write gate, F1 of what is kept | 0.964 | ≥ 0.92 |" in table and "recall" not in table
     assert readme.tables(tmp_path / "none") == ""
+
+
+def test_a_limited_run_stays_out_of_the_tables(tmp_path):
+    content = {"results": {"f1": 0.9641}, "settings": {"limited": True}}
+    (tmp_path / "gate.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"gate.json is of a limited run"):
+        readme.tables(tmp_path)
 
 
 def test_another_base_stands_beside_the_first(tmp_path):

@@ -79,15 +79,17 @@ def test_recall_counts_shares_of_what_was_needed():
 
 def test_losses_add_up():
     rows = [
-        {"score": 1.0, "stage": "answered"},
-        {"score": 0.25, "stage": "answered"},
-        {"score": 0.0, "stage": "not_read"},
-        {"score": 0.5, "stage": "not_kept"},
+        {"score": 1.0, "stage": "answered", "gold_prompt": None},
+        {"score": 0.25, "stage": "answered", "gold_prompt": 0.5},
+        {"score": 0.0, "stage": "not_read", "gold_prompt": 1.0},
+        {"score": 0.5, "stage": "not_kept", "gold_prompt": None},
     ]
     found = metrics.losses(rows, ("not_kept", "not_read", "answered"))
-    assert found["lost"] == {"not_kept": 12.5, "not_read": 25.0, "answered_wrongly": 18.75}
+    assert found["lost"] == {"not_kept": 12.5, "not_read": 25.0, "integrating": 6.25, "base": 12.5}
     assert sum(found["lost"].values()) + metrics.percent(row["score"] for row in rows) == pytest.approx(100, abs=0.02)
     assert found["stages"]["answered"] == {"questions": 2, "score": 62.5}
+    worse = [{"score": 0.5, "stage": "answered", "gold_prompt": 0.25}]  # from a prompt: the base is not to blame for it
+    assert metrics.losses(worse, ("answered",))["lost"] == {"integrating": 0.0, "base": 50.0}
     assert metrics.losses([], ("not_kept", "answered"))["stages"]["answered"] == {"questions": 0, "score": None}
 
 

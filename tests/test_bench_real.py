@@ -118,12 +118,16 @@ def test_missing_and_damaged_files_are_named(folder, tmp_path):
     packed(folder / "qa_squadshifts_wiki.jsonl.gz", [row], lines=True)
     with pytest.raises(InputError, match='line 1, field "answers"'):
         sets.squad(folder, "wiki")
+    row = {"story": "fox", "sections": [["1"]], "question": "What?", "answers": ["hens"], "kind": "x"}
+    packed(folder / "qa_fairytale_val.jsonl.gz", [row], lines=True)
+    with pytest.raises(InputError, match='line 1, field "sections"'):
+        sets.stories(folder, "val")
 
 
 # ---- LoCoMo ----------------------------------------------------------------------------------------------------------
 
 
-def test_locomo_tells_memories_apart(world, folder):
+def test_locomo_tells_memories_apart(world, folder, monkeypatch):
     settings = common.Settings(data=folder)
     world.engine.memory = Generous()
     good = locomo.run(world, settings)
@@ -135,6 +139,18 @@ def test_locomo_tells_memories_apart(world, folder):
     assert off["stages"]["answered"]["questions"] == 3 and good["f1_1_4"] > 0
     assert sum(on["lost"].values()) + on["f1_1_4"] == pytest.approx(100, abs=0.05)
     assert good["abstained_5"] == good["false_abstained_1_4"] == good["score_5"] == 0
+
+    asked = []
+
+    def perfect(base, lists, most):  # a base that says from a prompt whatever stands in it
+        asked.extend(lists)
+        return [messages[-1]["content"] for messages in lists]
+
+    monkeypatch.setattr(baselines, "answers", perfect)
+    told = locomo.run(world, settings)
+    assert told["gate_off"]["lost"]["base"] < off["lost"]["base"] and told["gate_off"]["lost"]["integrating"] >= 0
+    assert told["f1_1_4"] == good["f1_1_4"] and "Ann: I adopted a greyhound" in str(asked)
+    assert not any("Who sang" in str(messages) for messages in asked)  # nothing can answer that
 
     world.engine.memory = Mute()
     mute = locomo.run(world, settings)
@@ -347,7 +363,7 @@ def test_figures_of_every_benchmark_can_be_drawn():
         "memory_mib": {"0": 1, "100": 2},
     }
     assert len(list(report.figures({"name": "latency", "results": latency}))) == 6
-    scores = {"score": 4.0, "qasper": {"score": 4.0, "lost": {"not_read": 90.0, "answered_wrongly": 6.0}}}
+    scores = {"score": 4.0, "qasper": {"score": 4.0, "lost": {"not_read": 90.0, "base": 6.0}}}
     assert len(list(report.figures({"name": "scrolls", "results": scores}))) == 2
     assert not list(report.figures({"name": "store", "results": {"open_s": 1.0}}))
 

@@ -197,6 +197,7 @@ def test_samples_repeat_with_their_seed(tiny_base):
 
     assert sample(1) == sample(1) != sample(2)
     assert sample(1, top_p=1e-6) == run(tiny_base.model)  # only the likeliest token is left
+    assert run(tiny_base.model, temperature=1e-40) == run(tiny_base.model)
 
 
 @pytest.mark.parametrize(

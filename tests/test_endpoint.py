@@ -105,6 +105,7 @@ def test_failures_before_the_first_word_are_tried_again_with_longer_pauses(serve
         7,
         None,
         {"choices": 3},
+        {"choices": {"a": 1}},
         {"choices": [None]},
         {"choices": [{"index": 0}]},
         {"choices": [{"delta": "x"}]},
@@ -189,16 +190,24 @@ def test_a_refusal_is_quoted(server, base, status, words):
     assert "(the reason in two lines)" in str(caught.value) and len(server.bodies) == 1
 
 
-def test_a_page_instead_of_a_chat(server, base):
+@pytest.mark.parametrize(
+    "kind, content",
+    [
+        ("text/html", b"<html>Hi</html>"),
+        ("application/json", b'{"choices": [{"message": {"content": "Whole."}, "finish_reason": "stop"}]}'),
+        ("text/event-stream", b""),
+    ],
+)
+def test_what_is_no_stream_is_no_reply(server, base, kind, content):
     def page(handler):
         handler.send_response(200)
-        handler.send_header("Content-Type", "text/html")
-        handler.send_header("Content-Length", "15")
+        handler.send_header("Content-Type", kind)
+        handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
-        handler.wfile.write(b"<html>Hi</html>")
+        handler.wfile.write(content)
 
     server.trouble = [page]
-    with pytest.raises(EndpointError, match="broke off|no reply"):
+    with pytest.raises(EndpointError, match="is no reply, or no streamed one"):
         list(base.generate(HELLO))
 
 

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -20,11 +21,14 @@ from mam import cli
 from mam.endpoint import Endpoint
 from mam.engine import Engine
 from mam.errors import InputError
-from mam.serve.app import application, prepared
+from mam.prompt import PROMPT_TOKENS
+from mam.serve.app import CONNECTIONS, Patient, application, prepared
 from mam.serve.chat import Message as Sent
 from mam.serve.chat import Said, Until
 from mam.serve.guard import Bucket, Guard, Limits
 from mam.serve.keys import Keys, new_key, revoke
+from mam.space import Space
+from mam.store import Store
 from mam.values import Turn
 
 DOG = "My dog is called Rex."
@@ -77,6 +81,7 @@ def test_a_streamed_reply_is_the_whole_one(service):
 def test_with_nothing_read_the_base_says_what_it_says_to_these_messages(service, engine):
     messages = [
         {"role": "system", "content": "Be brief."},
+        {"role": "assistant", "content": "Welcome."},
         {"role": "user", "content": "Hello there"},
         {"role": "assistant", "content": "Good day."},
         {"role": "user", "content": "Name three rivers."},
@@ -85,6 +90,16 @@ def test_with_nothing_read_the_base_says_what_it_says_to_these_messages(service,
     alone = engine.base.decode(list(engine.base.generate(engine.base.prompt(messages), max_tokens=20)))
     assert said.choices[0].message.content == alone
     assert said.usage.prompt_tokens == len(engine.base.prompt(messages))
+
+
+def test_the_base_is_told_as_much_of_the_history_as_it_reads(service, engine, monkeypatch):
+    monkeypatch.setattr(engine.base, "context", 8192)
+    said = [text for number in range(30) for text in (f"What about number {number}?", f"A number like {number}.")]
+    messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate([*said, "Hello?"])]
+    answer = ask(service.client(), *said, "Hello?")
+    assert answer.usage.prompt_tokens == len(engine.base.prompt(messages)) > 1_500
+    answer = ask(service.client(), *said * 3, "Hello?")
+    assert 3_500 < answer.usage.prompt_tokens <= PROMPT_TOKENS
 
 
 def test_only_the_last_message_is_news(service):
@@ -104,12 +119,39 @@ def test_conversations_go_on_where_they_were(service):
     ask(client, "Hello there", first, "And now?")  # by what was said
     ask(client, "Hello there", "something else", "And now?")  # another one
     assert sorted(session.turns for session in m.sessions()) == [1, 2]
+    second = ask(client, "Said elsewhere", "I see.", "Hello there").choices[0].message.content
+    ask(client, "Said elsewhere", "I see.", "Hello there", second, "And now?")  # what it knows of what was said decides
+    ask(client, "Hello there", first, "And then?")
+    assert sorted(session.turns for session in m.sessions()) == [1, 2, 3]
     ask(client, "Good morning", user="monday")  # by the field
     ask(client, "Good evening", extra_headers={"X-Mam-Session": "monday"})  # by the header
     monday = m.session("monday")
     assert [turn.text for turn in monday.turns()] == ["Good morning", "Good evening"]
     ask(client, "Once more", extra_headers={"X-Mam-Session": monday.id})
     assert len(monday.turns()) == 3
+
+
+def test_requests_at_the_same_time_share_the_session_they_name(service):
+    client = service.client()
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda number: ask(client, f"Number {number}", user="new"), range(6)))
+    assert [(session.title, session.turns) for session in service.space("ann").sessions()] == [("new", 6)]
+
+
+def test_a_restart_forgets_no_conversation_and_no_deletion(tmp_path, engine):
+    with serving.running(tmp_path, engine) as service:
+        reply = ask(service.client(), DOG).choices[0].message.content
+        ask(service.client(), DOG, reply, "And now?", stop=["e"])
+        (slot,) = service.space("ann").slots()
+    with serving.running(tmp_path, engine) as service:
+        m = service.space("ann")
+        m.delete(slot.id)
+        for last in ("And then?", "And after that?"):
+            ask(service.client(), DOG, reply, last)
+        given = m.turns(m.sessions()[0].id)[-1].given
+        assert [session.turns for session in m.sessions()] == [4] and last in given and "Rex" not in given
+        ask(service.client(), DOG, "something else", last)
+        assert [session.turns for session in m.sessions()] == [1, 4]
 
 
 def test_what_was_edited_does_not_live_on_in_the_history_a_client_sends(service):
@@ -174,6 +216,20 @@ def test_who_leaves_early_stops_the_reply_and_what_was_said_is_kept(service, eng
     assert turn.stopped and turn.reply and len(made) < 150
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_leaves_before_the_first_word_is_not_waited_for(tmp_path, stream):
+    with chats.running() as upstream:
+        engine = Engine(Endpoint(upstream.base, timeout=30), RuleMemory(), None)
+        upstream.trouble = [chats.hangs(20)]
+        with serving.running(tmp_path, engine) as service:
+            with pytest.raises(openai.APITimeoutError):
+                ask(service.client(timeout=0.5), DOG, stream=stream)
+            assert upstream.left.wait(5)
+        m = Space(Store(tmp_path / "data", "ann"), engine)
+        assert [slot.text for slot in m.slots()] == [DOG] and m.turns(m.sessions()[0].id)[0].stopped
+        m.close()
+
+
 def test_models_are_named_but_no_paths(service, engine):
     client = service.client()
     (model,) = client.models.list().data
@@ -198,6 +254,7 @@ def test_models_are_named_but_no_paths(service, engine):
         {"tools": [{"type": "function", "function": {"name": "f"}}]},
         {"response_format": {"type": "json_object"}},
         {"stop": ["1", "2", "3", "4", "5"]},
+        {"stop": "x" * 1_000_000},
         {"stream": True, "messages": [{"role": "system", "content": "x" * 3000}, {"role": "user", "content": "Hi"}]},
     ],
 )
@@ -343,6 +400,19 @@ def test_a_request_that_never_ends_is_not_waited_for(service, monkeypatch):
         head = f"POST /v1/memory/slots HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service.keys['ann']}\r\n"
         connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_connections_without_a_request_make_room_for_others(service, monkeypatch):
+    monkeypatch.setattr(Patient, "patience", 0.5)
+    address, port = service.url.removeprefix("http://").split(":")
+    http = service.http()
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection((address, int(port)))) for _ in range(CONNECTIONS)]
+        silent[0].sendall(b"GET /v1/models HTTP/1.1\r\n")  # a head without an end
+        assert http.get("/v1/models").status_code == 503
+        time.sleep(1)
+        assert http.get("/v1/models").status_code == 200
+        assert {connection.recv(1) for connection in silent[:2]} == {b""}
 
 
 def test_a_bucket_refills():

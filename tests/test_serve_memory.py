@@ -11,6 +11,7 @@ import serving
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 
+from mam.serve import memory
 from mam.serve.app import application
 from mam.serve.guard import Limits
 from mam.serve.memory import AN_ID
@@ -97,6 +98,16 @@ def test_a_memory_from_its_first_word_to_its_last(service):
         error = ask(method, f"{path}{rest}", 404)["error"]
         assert error["type"] == "not_found_error" and error["message"]
     assert "Max" not in http.get("/v1/memory/export?complete=true").text
+
+
+def test_an_export_goes_out_in_parts(service, monkeypatch):
+    m, http = service.space("ann"), service.http()
+    for number in range(5):
+        m.add(f"Thing {number}")
+    monkeypatch.setattr(memory, "PART", 2)
+    with http.stream("GET", "/v1/memory/export") as answer:
+        assert "content-length" not in answer.headers and answer.headers["content-type"] == memory.JSON_LINES
+        assert "".join(answer.iter_text()) == m.exported()
 
 
 def test_pages_of_memories(service):

@@ -288,6 +288,15 @@ def test_sessions_are_archived_and_found(store):
         store.archive_session("nobody")
 
 
+def test_turns_are_found_by_what_was_said_in_them(store, open_store):
+    first, second, _, third = (
+        a_turn(store, text) for text in ("Hello there.", "Hello there.", "Hello", "Hello there.")
+    )
+    assert [turn.id for turn in store.turns_saying("Hello there.", 2)] == [third.id, second.id]
+    assert len(store.turns_saying("Hello there.", 9)) == 3 and not store.turns_saying("hello there.", 9)
+    assert not open_store("bob").turns_saying("Hello there.", 9)
+
+
 def test_turns_come_back_with_their_whole_trace_and_count_what_they_read(store, open_store):
     slot, other = store.add_slot(a_slot(tags=("x",))), store.add_slot(a_slot("I love tea."))
     reads = (Read(slot, 0.7, {"meaning": 1.5}, True), Read(other, 0.1, {}, False))

@@ -6,7 +6,7 @@ all-MiniLM-L6-v2 as published); `full_context` gives the whole conversation. Kno
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -205,6 +205,25 @@ def complete(base: Base, prompts_ids: Sequence[list[int]], max_tokens: int = 32)
         ids, positions = best.unsqueeze(1), positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(n, 1)], 1)
     return [base.decode(reply).strip() for reply in replies]
+
+
+def with_gold_prompt(
+    base: Base,
+    rows: Sequence[dict],
+    notes: Sequence[Sequence[str]],
+    score: Callable[[dict, str], float],
+    form: prompts.Form = prompts.READING[prompts.GOLD],
+    max_tokens: int = 32,
+) -> list[dict]:
+    """Rows with "gold_prompt": the score 0..1 of a reply to the row's notes and "question" in a prompt alone.
+
+    notes: of each row, what answers its question. The base is not asked, and "gold_prompt" is None, without notes or
+    where the row's "score" is full already. score: of a row and the reply.
+    """
+    short = [number for number, row in enumerate(rows) if notes[number] and row["score"] < 1]
+    replies = answers(base, [form(notes[number], rows[number]["question"]) for number in short], max_tokens)
+    found = {number: score(rows[number], reply) for number, reply in zip(short, replies, strict=True)}
+    return [{**row, "gold_prompt": found.get(number)} for number, row in enumerate(rows)]
 
 
 def answers(base: Base, lists: Sequence[prompts.Messages], max_tokens: int = 32, batch: int = 16) -> list[str]:

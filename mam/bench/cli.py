@@ -44,7 +44,9 @@ BENCHES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", choices=[*BENCHES, "all"], help="what to measure")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there; interrupted runs resume")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the results there; interrupted runs on real text resume"
+    )
     parser.add_argument(
         "--report", type=Path, metavar="DIR", help="and there, with a page of tables and figures of all"
     )

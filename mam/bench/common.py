@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 32  # of every reply, memory and baselines alike
 K = 8  # slots or sentences retrieved, memory and baselines alike
+PARTS = 2  # form of what interrupted runs leave; those of another form are measured anew
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def parts(name: str, world: World, settings: Settings) -> Parts:
     weights = {file.name: _sha256(file) for file in sorted((world.memory.folder or SHIPPED).rglob("*.[js]*"))}
     base = world.base.fingerprint if isinstance(world.base, Base) else world.base.id
     chosen = {"seed": settings.seed, "limit": settings.limit}
-    return Parts(settings.json, {"bench": name, "base": base, "weights": weights, **chosen})
+    return Parts(settings.json, {"bench": name, "form": PARTS, "base": base, "weights": weights, **chosen})
 
 
 def _sha256(file: Path) -> str:

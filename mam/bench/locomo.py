@@ -5,8 +5,9 @@ every question is asked in a session of its own that writes nothing. Replies are
 
 A question of categories 1 to 4 passes three stages, and what its reply lacks to a full score is put down to the first
 at which it failed: every evidence turn has an active slot (else "not_kept"), every evidence turn has a slot among those
-given to the base (else "not_read"), the base answers (what is then missing is "answered_wrongly"). So F1 and the three
-losses add up to 100. Evaluation only: nothing in this project is trained or tuned on LoCoMo.
+given to the base (else "not_read"), the base answers. What it answers wrongly was lost in "integrating" if it answers
+rightly with the evidence's slots alone in its prompt, else in the "base" (see `metrics.losses`). F1 and the four losses
+add up to 100. Evaluation only: nothing in this project is trained or tuned on LoCoMo.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from mam import fetch
 from mam.bench import baselines, common, metrics, sets
 from mam.bench.parts import digest
 from mam.bench.scoring import share, untold
+from mam.integrator import render
 from mam.space import MOST_READ, Space
 from mam.values import Turn
 
 TOP = (1, 5, 10, 25, 50)
 STAGES = ("not_kept", "not_read", "answered")
+SECONDS = ("tell", "rank", "answer", "gold_prompt")
 FEW = 20  # questions of each conversation, times --limit, in a limited run
 
 
@@ -74,13 +77,16 @@ def remembered(world: common.World, talk: sets.Talk, asked: Sequence[sets.Asked]
         with clock("tell"), common.gate(world, gate):
             written = tell(space, talk)
         slots = {slot.id for slot in space.slots()}
-        rows = []
+        rows, notes = [], []
         for question in tqdm(asked, desc=f"{talk.id}, gate {'on' if gate else 'off'}", leave=False, dynamic_ncols=True):
             with clock("rank"):
                 ranks = places(question, ranking(world, space, question.text, written))
             with clock("answer"):
                 turn = common.ask(space, question.text, temporary=True)
             rows.append(_row(question, turn, ranks, _stage(question, turn, written, slots)))
+            notes.append(_answering(question, turn, written) if rows[-1]["stage"] == STAGES[-1] else [])
+    with clock("gold_prompt"):
+        rows = baselines.with_gold_prompt(world.base, rows, notes, _score, max_tokens=common.MAX_TOKENS)
     kept = [bool(slots & set(written[id])) for question in asked for id in question.evidence]
     wrote = [bool(written[id]) for question in asked for id in question.evidence]
     return {
@@ -119,17 +125,26 @@ def ranking(world: common.World, space: Space, question: str, written: dict[str,
     return list(dict.fromkeys(turn for id in slots for turn in turns.get(id, ())))
 
 
-def _stage(question: sets.Asked, turn: Turn, written: dict[str, list[str]], active: set[str]) -> str | None:
-    """None for a question without evidence."""
-    if not question.evidence:
-        return None
+def _answering(question: sets.Asked, turn: Turn, written: dict[str, list[str]]) -> list[str]:
+    """What the base was given of the evidence; nothing for a question that has no answer."""
+    evidence = {slot for id in question.evidence for slot in written[id]}
+    answers = question.category != metrics.ADVERSARIAL
+    return [render(read.slot) for read in turn.reads if answers and read.given and read.slot.id in evidence]
+
+
+def _score(row: dict, reply: str) -> float:
+    return metrics.locomo(row["category"], reply, row["answer"])
+
+
+def _stage(question: sets.Asked, turn: Turn, written: dict[str, list[str]], active: set[str]) -> str:
+    """Nothing is known to be missing for a question without evidence."""
     given = {read.slot.id for read in turn.reads if read.given}
     if not all(active & set(written[id]) for id in question.evidence):
         return "not_kept"
     return "answered" if all(given & set(written[id]) for id in question.evidence) else "not_read"
 
 
-def _row(question: sets.Asked, turn: Turn, ranks: list[int | None], stage: str | None) -> dict:
+def _row(question: sets.Asked, turn: Turn, ranks: list[int | None], stage: str) -> dict:
     """The official metric knows one way of abstaining, so an abstention of the memory model is put into its words."""
     adversarial = question.category == metrics.ADVERSARIAL
     said = metrics.NOT_MENTIONED if adversarial and turn.abstained else turn.reply
@@ -175,12 +190,12 @@ def _summary(talks: list[dict]) -> dict:
         "false_abstained_1_4": share(row["abstained"] for row in asked),
         "recall": _recall(row["ranks"] for row in rows),
         "recall_1_4": _recall(row["ranks"] for row in asked),
-        **metrics.losses([row for row in asked if row["stage"]], STAGES),
+        **metrics.losses(asked, STAGES),
         "turns": sum(talk["turns"] for talk in talks),
         "slots": sum(talk["slots"] for talk in talks),
         "evidence_written": share(one for talk in talks for one in talk["evidence"]["written"]),
         "evidence_active": share(one for talk in talks for one in talk["evidence"]["active"]),
-        "seconds": {part: round(sum(talk["seconds"][part] for talk in talks)) for part in ("tell", "rank", "answer")},
+        "seconds": {part: round(sum(talk["seconds"][part] for talk in talks)) for part in SECONDS},
     }
 
 

@@ -6,7 +6,8 @@
 Every text is ingested into an empty memory as a file would be, its questions are asked one by one. The sets are
 fetched through `datasets` at their first use, or read from `DIR/longbench/NAME.jsonl` and `DIR/scrolls/NAME.jsonl`.
 They do not say which sentences answer, so the split of errors goes by the words of the answers: "not_verbatim" where no
-slot holds one (an answer in other words, yes or no), "not_read" where a slot does but was not given to the base.
+slot holds one (an answer in other words, yes or no), "not_read" where a slot does but was not given to the base; what
+was given and answered wrongly is parted as in `metrics.losses`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mam.bench import common, metrics, reading, sets
+from mam.bench import baselines, common, metrics, reading, sets
 from mam.bench.parts import digest
 from mam.errors import InputError
 from mam.values import Slot, Turn
@@ -165,6 +166,7 @@ def read(world: common.World, subset: Subset, text: str, asked: Sequence[Example
     with world.space() as space:
         slots = reading.ingest(space, sets.Document(subset.name, text, ()))
         turns = [common.ask(space, one.question, temporary=True, max_tokens=subset.max_tokens) for one in asked]
+    notes = [answering(one, turn) for one, turn in zip(asked, turns, strict=True)]
     rows = [
         {
             "question": one.question,
@@ -176,11 +178,21 @@ def read(world: common.World, subset: Subset, text: str, asked: Sequence[Example
         }
         for one, turn in zip(asked, turns, strict=True)
     ]
+
+    def score(row: dict, reply: str) -> float:
+        return metrics.best(subset.metric, reply, row["answers"])
+
+    rows = baselines.with_gold_prompt(world.base, rows, notes, score, max_tokens=subset.max_tokens)
     return {"questions": rows, "slots": len(slots)}
 
 
+def answering(example: Example, turn: Turn) -> list[str]:
+    """What the base was given that holds an answer word for word."""
+    return [read.slot.text for read in turn.reads if read.given and metrics.holds(read.slot.text, example.answers)]
+
+
 def stage(example: Example, turn: Turn, slots: Sequence[Slot]) -> str:
-    if any(metrics.holds(read.slot.text, example.answers) for read in turn.reads if read.given):
+    if answering(example, turn):
         return "answered"
     return "not_read" if any(metrics.holds(slot.text, example.answers) for slot in slots) else "not_verbatim"
 

@@ -105,12 +105,15 @@ def recall_at(ranks: Sequence[Sequence[int | None]], k: int) -> float | None:
 def losses(rows: Sequence[dict], stages: Sequence[str]) -> dict:
     """Where what is missing to 100 was lost, in points, and questions and score by the stage they came to.
 
-    rows have a "score" 0..1 and a "stage"; in the last stage the base was given all it needs.
+    rows have a "score" 0..1 and a "stage"; in the last stage the base was given all it needs. What it then says wrongly
+    was lost in "integrating" as far as the same base says it right with what answers in its prompt, and nothing else
+    there (the row's "gold_prompt" 0..1; None where that was not asked), and in the "base" as far as it does not.
     """
     by = {stage: [row["score"] for row in rows if row["stage"] == stage] for stage in stages}
-    lost = {stage: round(100 * sum(1 - x for x in scores) / max(len(rows), 1), 2) for stage, scores in by.items()}
-    lost["answered_wrongly"] = lost.pop(stages[-1])
+    missing = {stage: sum(1 - score for score in by[stage]) for stage in stages}
+    could = sum(max((row["gold_prompt"] or 0) - row["score"], 0) for row in rows if row["stage"] == stages[-1])
+    missing |= {"integrating": could, "base": missing.pop(stages[-1]) - could}
     return {
-        "lost": lost,
+        "lost": {where: round(100 * points / max(len(rows), 1), 2) for where, points in missing.items()},
         "stages": {stage: {"questions": len(s), "score": percent(s)} for stage, s in by.items()},
     }

@@ -183,6 +183,7 @@ READING: dict[str, Form] = {
         text_two_shot_bare,
     )
 }
+GOLD = "text_two_shot"  # where no form is chosen on training documents
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from mam.errors import InputError
+
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "assets" / "results"  # NAME.json of each benchmark; in folders beside them those of other bases
 BEGIN, END = "<!-- figures: python -m mam.bench.readme -->", "<!-- end of figures -->"
@@ -89,7 +91,8 @@ FIGURES = {  # benchmark: {key: (what it says, goal)}
 def tables(folder: Path = RESULTS) -> str:
     """Markdown of the results in `folder`; a benchmark without a file is left out.
 
-    A folder in it holds results of another base, which stand beside those of the first.
+    A folder in it holds results of another base, which stand beside those of the first. Raises InputError for results
+    of a limited run.
     """
     found = [one for one in map(_read, [folder, *sorted(folder.glob("*/"))]) if one]
     bases = ["measured"] if len(found) == 1 else [next(iter(one.values()))["base"] for one in found]
@@ -106,7 +109,10 @@ def tables(folder: Path = RESULTS) -> str:
 
 
 def _read(folder: Path) -> dict[str, dict]:
-    return {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))}
+    found = {file: json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))}
+    if limited := [str(file) for file, content in found.items() if content.get("settings", {}).get("limited")]:
+        raise InputError(f"{limited[0]} is of a limited run, a quick look and not a result; measure it in full.")
+    return {file.stem: content for file, content in found.items()}
 
 
 def _value(found: dict[str, dict], name: str, key: str) -> float | None:

@@ -1,7 +1,8 @@
 """recall: told in three sessions among small talk, asked in a later one; does the reply contain the value?
 
 Memory answers through `Chat.send` as for any user. The baselines are the same frozen base with the best prompt that
-was found for each of them and the same budget of eight retrieved items, or the whole history.
+was found for each of them and the same budget of eight retrieved items, or the whole history. What the memory's replies
+lack is put down to the first stage that failed; see `metrics.losses`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ BASELINES = ("prompt_bm25", "prompt_minilm", "full_context", "none")
 ONE = ("single", "date")  # the headline: questions that one fact answers
 SEVERAL = ("list", "hop")
 STAGES = ("not_kept", "not_read", "answered")
+GOLD = prompts.FORMS[prompts.CHOSEN["prompt_bm25"].form]
 
 
 def right(question: Question, reply: str, abstained: bool = False) -> bool:
@@ -75,6 +77,15 @@ def hit(turn: Turn, facts: list[Fact]) -> bool:
     return all(any(holds(slot, fact) for slot in given) for fact in facts)
 
 
+def answering(turn: Turn, facts: list[Fact]) -> list[str]:
+    """What the base was given that holds one of the facts."""
+    return [read.slot.text for read in turn.reads if read.given and any(holds(read.slot, fact) for fact in facts)]
+
+
+def _score(row: dict, reply: str) -> float:
+    return float(right(row["asked"], reply))
+
+
 def run(world: common.World, settings: common.Settings) -> dict:
     clock, memory, others = common.Clock(), Tally(), {name: Tally() for name in BASELINES}
     hits: list[tuple[str, bool]] = []
@@ -90,6 +101,7 @@ def run(world: common.World, settings: common.Settings) -> dict:
             slots = space.slots()
             with clock("memory"):
                 turns = [common.ask(space, question.text) for question in questions]
+        asked, notes = [], []
         for question, turn in zip(questions, turns, strict=True):
             memory.add(life, question, turn.reply, turn.abstained)
             if facts := evidence(life, question):
@@ -97,7 +109,11 @@ def run(world: common.World, settings: common.Settings) -> dict:
                 written += kept
                 hits.append((question.type, hit(turn, facts)))
                 stage = "not_kept" if not all(kept) else "answered" if hits[-1][1] else "not_read"
-                rows.append({"score": float(right(question, turn.reply, turn.abstained)), "stage": stage})
+                score = float(right(question, turn.reply, turn.abstained))
+                asked.append({"asked": question, "question": question.text, "score": score, "stage": stage})
+                notes.append(answering(turn, facts) if stage == STAGES[-1] else [])
+        with clock("gold_prompt"):
+            rows += baselines.with_gold_prompt(world.base, asked, notes, _score, GOLD, common.MAX_TOKENS)
         told = baselines.Told.in_life(life)
         for name in BASELINES:
             with clock(name):

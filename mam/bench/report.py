@@ -121,7 +121,8 @@ def _lost(splits: dict[str, dict]) -> go.Figure:
     stages = list(dict.fromkeys(stage for lost in splits.values() for stage in lost))
     reached = {name: 100 - sum(lost.values()) for name, lost in splits.items()}
     shares = {"score": reached} | {s: {name: lost.get(s, 0) for name, lost in splits.items()} for s in stages}
-    for (stage, values), colour in zip(shares.items(), (GREEN[0], QUIET[0], ORANGE[0], PURPLE[0]), strict=False):
+    colours = (GREEN[0], QUIET[0], ORANGE[0], PURPLE[0], BLUE[0])
+    for (stage, values), colour in zip(shares.items(), colours, strict=False):
         figure.add_bar(
             y=[plain(name) for name in splits], x=[round(values[name], 2) for name in splits], orientation="h",
             name=plain(stage.replace("_", " ")), marker_color=colour,

@@ -183,7 +183,7 @@ def stories(folder: Path | None, part: str) -> list[Document]:
 
 def _of_story(row: tuple, places: dict[str, tuple[int, int]]) -> Question:
     sections = _row(row, "sections", list)
-    found = [places[section] for section in sections if section in places]
+    found = [places[str(section)] for section in sections if str(section) in places]
     if not found:
         raise InputError(f'{row[0]}, field "sections" names none of its story; fetch it again.')
     within = (min(start for start, _ in found), max(end for _, end in found))

@@ -5,6 +5,7 @@ Knows which parts there are and how they start and end; what they do is in the m
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 from fastapi import FastAPI
 from mcp.server.transport_security import TransportSecuritySettings
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 import mam
 from mam.errors import InputError
@@ -24,6 +26,24 @@ from mam.space import Space
 
 AT_ONCE = 64  # replies in the making; more wait for their turn
 CONNECTIONS = 512
+
+
+class Patient(H11Protocol):
+    """Closes a connection on which no whole head of a request comes in time; without this it would count for ever."""
+
+    patience = 20.0  # seconds
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._expect(after=None)
+
+    def on_response_complete(self) -> None:
+        answered = self.cycle  # super may begin with the next one
+        super().on_response_complete()
+        self._expect(after=answered)
+
+    def _expect(self, after: RequestResponseCycle | None) -> None:
+        self.loop.call_later(self.patience, lambda: self.transport.close() if self.cycle is after else None)
 
 
 class Spaces:
@@ -76,7 +96,7 @@ def application(
         docs_url=None,  # that page would fetch its scripts from elsewhere
         redoc_url=None,
     )
-    app.state.spaces, app.state.meter, app.state.conversations = spaces, meter, chat.Conversations()
+    app.state.spaces, app.state.meter = spaces, meter
     app.state.pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="reply")
     app.include_router(chat.router)
     app.include_router(memory.router)
@@ -98,7 +118,12 @@ def prepared(app: Guard, host: str, port: int) -> tuple[uvicorn.Server, socket.s
     except (OSError, OverflowError) as error:
         raise InputError(f"{host}:{port} cannot be served ({error}); choose another --host or --port.") from error
     config = uvicorn.Config(
-        app, log_level="warning", limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=5, server_header=False
+        app,
+        http=Patient,
+        log_level="warning",
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=5,
+        server_header=False,
     )
     shown = f"[{host}]" if ":" in host else host
     return uvicorn.Server(config), listening, f"http://{shown}:{listening.getsockname()[1]}"

@@ -2,21 +2,19 @@
 
 Clients send the whole conversation with every request. Only the last message is news: it goes through the flow of a
 turn (`mam.chat`), and nothing else of what is sent is judged or kept, neither instructions nor what was said before.
-What was said before, and the system message, are what the base is told; the memory reaches it beside them. So with
-nothing read the reply is the one that the base alone gives to these messages.
+What was said before, as far back as the prompt has room, and the system message are what the base is told; the memory
+reaches it beside them. So with nothing read the reply is the one that the base alone gives to these messages.
 
 Which session a request belongs to: the one named in the header X-Mam-Session or in the field `user`; where neither is
-sent, the one whose last reply the client repeats; else a new one.
+sent, the one whose last exchange the client repeats; else a new one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
@@ -29,8 +27,9 @@ from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
-from mam.chat import TURNS_BACK, Chat
+from mam.chat import Chat
 from mam.errors import InputError, MissingError
+from mam.exchange import clean
 from mam.prompt import prompt_text
 from mam.serve.memory import Mine, bearer
 from mam.serve.problems import ANY, content
@@ -40,12 +39,16 @@ from mam.values import Event, Turn
 
 TRACE = "/v1/memory/turns/{}"
 DEFAULT_REPLY = 256  # tokens, where a client does not say
-MOST_REMEMBERED = 10_000  # conversations that go on without being named
+MOST_TOLD = 100  # exchanges before the last message; older ones are left out
+ALIKE = 8  # turns in which the same was said that are looked at to find out where a conversation goes on
+LONGEST_STOP = 200  # characters of a stop sequence: each of its beginnings is looked for in each piece
 
 router = APIRouter(prefix="/v1", tags=["chat"], responses=ANY, dependencies=[Depends(bearer)])
 
 
 # -- what clients send ----------------------------------------------------------------------------------------------
+
+Stop = Annotated[str, Field(max_length=LONGEST_STOP)]
 
 
 class Part(BaseModel):
@@ -80,7 +83,7 @@ class Asked(BaseModel):
     temperature: Annotated[float | None, Field(ge=0, le=2, description="0, greedy, where none is given")] = None
     top_p: Annotated[float | None, Field(gt=0, le=1)] = None
     seed: Annotated[int | None, Field(ge=-(1 << 63), lt=1 << 63)] = None
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
     # refused unless they ask for nothing
     n: Annotated[int | None, Field(ge=1, le=1)] = None
     tools: Annotated[list | None, Field(max_length=0)] = None
@@ -133,45 +136,42 @@ class Said:
     def turns(self, known: Sequence[Turn]) -> list[Turn]:
         """The exchanges as turns. Those that the memory knows keep what they wrote and read: a turn that tells what was
         edited or deleted since is not shown to the base again, whoever sends it."""
+        spoken = [(_plain(one.text, one.reply), one) for one in known]
 
         def turn(text: str, reply: str) -> Turn:
-            for one in known:  # of a reply that ended at a stop sequence, clients have only the beginning
-                if _same(one.text) == _same(text) and _same(one.reply).startswith(_same(reply)):
-                    return one
-            return Turn(new_id(), "", text, reply, datetime.now(UTC))
+            said = _plain(text, reply)
+            found = (one for its, one in spoken if _begins(its, said))
+            return next(found, None) or Turn(new_id(), "", text, reply, datetime.now(UTC))
 
-        return [turn(text, reply) for text, reply in self.before[-TURNS_BACK:]]
-
-
-def _same(text: str) -> str:
-    return " ".join(text.split())
+        return [turn(text, reply) for text, reply in self.before[-MOST_TOLD:]]
 
 
-class Conversations:
-    """Which session a conversation goes on in when its client does not name one. Lost, harmlessly, with the server."""
-
-    def __init__(self) -> None:
-        self._sessions: OrderedDict[str, str] = OrderedDict()  # by user and all that was said
-        self._lock = threading.Lock()
-
-    def chat(self, m: Space, name: str | None, said: Said) -> Chat:
-        with self._lock:  # two requests that name the same new session get one
-            if name and name.strip():
-                return m.session(cleaned(name))
-            known = self._sessions.get(_mark(m.user, said.before)) if said.before else None
-            session = m.store.session(known) if known else None  # it may have been purged since
-            return Chat(m, session) if session else m.session()
-
-    def spoken(self, m: Space, said: Said, reply: str, session: str) -> None:
-        with self._lock:
-            self._sessions[_mark(m.user, (*said.before, (said.text, reply)))] = session
-            while len(self._sessions) > MOST_REMEMBERED:
-                self._sessions.popitem(last=False)
+def _plain(text: str, reply: str) -> tuple[str, str]:
+    """An exchange, however its white space was sent."""
+    return " ".join(text.split()), " ".join(reply.split())
 
 
-def _mark(user: str, exchanges: Sequence[tuple[str, str]]) -> str:
-    told = json.dumps([user, [[_same(text), _same(reply)] for text, reply in exchanges]])
-    return hashlib.sha256(told.encode()).hexdigest()
+def _begins(whole: tuple[str, str], sent: tuple[str, str]) -> bool:
+    """Whether an exchange is the one sent. Of a reply that ended at a stop sequence clients have only the beginning."""
+    return whole[0] == sent[0] and whole[1].startswith(sent[1])
+
+
+def conversation(m: Space, name: str | None, said: Said) -> Chat:
+    """The session that is named; else, of those in which the last exchange was said, the one that knows most of what is
+    sent; else a new one."""
+    if name and name.strip():
+        if found := m.store.session(name := cleaned(name)):
+            return Chat(m, found)
+        with m.store.atomic():  # two requests that name the same new session get one
+            return m.session(name)
+    sent = [_plain(*exchange) for exchange in said.before[-MOST_TOLD:]]
+    known: dict[str, int] = {}  # how much a session knows
+    for turn in m.store.turns_saying(clean(said.before[-1][0]).strip(), last=ALIKE) if sent else ():
+        if turn.session not in known and _begins(_plain(turn.text, turn.reply), sent[-1]):
+            spoken = [_plain(one.text, one.reply) for one in m.store.around(turn.id, MOST_TOLD)]
+            known[turn.session] = sum(any(_begins(its, each) for its in spoken) for each in sent)
+    found = m.store.session(max(known, key=known.get)) if known else None  # the latest of those that know as much
+    return Chat(m, found) if found else m.session()
 
 
 # -- a reply as it is spoken ----------------------------------------------------------------------------------------
@@ -297,12 +297,12 @@ async def complete(
     state, user = request.app.state, request.state.user
     state.meter.reply(user)
     said = Said.of(asked.messages)
-    chat = await asyncio.to_thread(state.conversations.chat, m, session or asked.user, said)
+    chat = await asyncio.to_thread(conversation, m, session or asked.user, said)
     most, form = min(asked.most, state.meter.limits.reply), Form(new_id(), model_name(m))
     usage = {}
 
     def events(stop: threading.Event) -> Iterator[Event]:
-        known = m.store.turns(chat.id, last=TURNS_BACK)
+        known = m.store.turns(chat.id, last=MOST_TOLD)
         for event in chat.stream(
             said.text,
             max_tokens=most,
@@ -321,20 +321,20 @@ async def complete(
 
     answer = Answer(events, Until(asked.stops))
 
-    def finished() -> str:
-        """Why the reply ended; the conversation can go on from here."""
-        state.conversations.spoken(m, said, answer.text, chat.id)
+    def ended() -> str:
         return "length" if answer.turn.tokens >= most and not answer.until.over else "stop"
 
     headers = {"X-Mam-Session": chat.id, "X-Mam-Trace": TRACE.format(form.id)}
     pieces = answer.pieces(state.pool)
-    if not asked.stream:
-        async with aclosing(pieces):
+    leaving = asyncio.create_task(_left(request, answer))
+    try:
+        if not asked.stream:
             async for _ in pieces:
-                if await request.is_disconnected():
-                    return Response(status_code=499)
-        return JSONResponse(form.whole(answer.text, finished(), usage), headers=headers)
-    first = await anext(pieces, "")  # what cannot be answered at all is said with its status, before a stream begins
+                continue
+            return JSONResponse(form.whole(answer.text, ended(), usage), headers=headers)
+        first = await anext(pieces, "")  # what cannot be answered is said with its status, before a stream begins
+    finally:
+        leaving.cancel()  # a stream looks for itself whether its client is still there
 
     async def frames() -> AsyncIterator[str]:
         async with aclosing(pieces):
@@ -342,7 +342,7 @@ async def complete(
                 yield _frame(form.chunk({"role": "assistant", "content": first}))
                 async for piece in pieces:
                     yield _frame(form.chunk({"content": piece}))
-                yield _frame(form.chunk({}, finished()))
+                yield _frame(form.chunk({}, ended()))
                 if asked.stream_options and asked.stream_options.include_usage:
                     yield _frame(form.usage(usage))
             except Exception as error:  # the status is sent already: clients look for this instead
@@ -350,6 +350,13 @@ async def complete(
             yield _frame("[DONE]")
 
     return StreamingResponse(frames(), media_type="text/event-stream", headers=headers | {"Cache-Control": "no-cache"})
+
+
+async def _left(request: Request, answer: Answer) -> None:
+    """Stop a reply when its client goes away, also before there is a word of it."""
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
+    answer.stop.set()
 
 
 def _frame(data: dict | str) -> str:

@@ -5,9 +5,11 @@ Knows HTTP and what a space can do; values go out as they are (`mam.values`). Wh
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -19,6 +21,7 @@ from mam.values import ACTIVE, STATES, Certificate, Found, Slot, Turn, Version
 
 MOST_IDS = 1_000  # of a purge
 MOST_LISTED = 500
+PART = 500  # lines of an export that go out at once
 JSON_LINES = "application/jsonl"
 
 
@@ -139,9 +142,11 @@ def read(m: Mine, sought: Sought) -> Reading:
 
 
 @router.get("/export", response_class=Response, responses={200: {"content": {JSON_LINES: {}}}})
-def export(m: Mine, complete: bool = False) -> Response:
+def export(m: Mine, complete: bool = False) -> StreamingResponse:
     """All memories as JSON lines; complete: with conversations, versions and the trash."""
-    return Response(m.exported(complete=complete), media_type=JSON_LINES)
+    lines = m.exported_lines(complete=complete)
+    parts = iter(lambda: "".join(islice(lines, PART)), "")  # a line at a time would be a change of threads for each
+    return StreamingResponse(parts, media_type=JSON_LINES)
 
 
 @router.get("/turns/{id}")

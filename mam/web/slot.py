@@ -12,7 +12,7 @@ from html import escape
 import gradio as gr
 import numpy as np
 
-from mam.errors import InputError
+from mam.errors import InputError, MissingError
 from mam.space import Space
 from mam.values import ARCHIVED, ASSISTANT, DELETED, SUPERSEDED, USER, Read, Slot, Turn, Version
 from mam.web.changes import changed
@@ -70,6 +70,8 @@ class SlotPage:
         yield '<p class="note" role="status">Looking back through the language model …</p>'
         try:
             yield tokens(self.desk.space(request).tokens_of(id))
+        except MissingError:
+            raise
         except InputError as error:  # a base that cannot be looked into
             yield f'<p class="empty" role="status">{escape(str(error))}</p>'
 
