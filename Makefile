@@ -1,12 +1,13 @@
 # make run        set up, fetch the default weights, open the web page
 # make test       set up, fetch the default weights, run all tests
-# make notebooks  set up, run the notebooks
+# make notebooks  set up, open the notebooks in JupyterLab
+# make outputs    run all notebooks and store what they show
 
 PYTHON ?= python3
 PY := .venv/bin/python
 STAMP := .venv/.installed
 
-.PHONY: run test notebooks weights
+.PHONY: run test notebooks outputs weights
 
 run: weights
 	$(PY) app.py
@@ -14,8 +15,12 @@ run: weights
 test: weights
 	$(PY) -m pytest
 
+# figures are drawn by JupyterLab itself, from no network; nobody needs to hear that a progress bar is a plain one
 notebooks: weights
-	$(PY) -m jupyter lab notebooks
+	PYTHONPATH="$(CURDIR)" PLOTLY_RENDERER=plotly_mimetype PYTHONWARNINGS=ignore:IProgress $(PY) -m jupyter lab notebooks
+
+outputs: weights
+	$(PY) -m tests.outputs
 
 weights: $(STAMP)
 	$(PY) -m mam.fetch
