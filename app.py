@@ -14,16 +14,10 @@ from mam.errors import MamError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    from mam.cli import BASES, Bars
+    from mam.cli import Bars, add_shared
 
     parser = argparse.ArgumentParser(prog="python app.py", description="The web page of mam.")
-    parser.add_argument("--base", default="smollm2-135m", help=BASES)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--user", default="local", help="whose memory")
-    parser.add_argument("--path", help="the folder of the memories (default: $MAM_HOME or the platform's place)")
-    parser.add_argument("--memory", help="the folder of a memory model (default: the shipped one)")
-    parser.add_argument("--store", metavar="URL", help="a PostgreSQL server: postgresql+psycopg://USER@HOST/DATABASE")
-    parser.add_argument("--capacity", type=int, metavar="N", help="from now on remember at most N at once (0: all)")
+    add_shared(parser)
     parser.add_argument("--port", type=int, default=7860)
     parser.add_argument("--host", default="127.0.0.1", help="where to listen; with --auth also for others")
     parser.add_argument("--auth", metavar="FILE", help="who may log in: see python -m mam account --help")
