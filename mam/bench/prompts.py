@@ -73,18 +73,25 @@ def copying(notes: Sequence[str], question: str) -> Messages:
     ]
 
 
-def two_shot(notes: Sequence[str], question: str) -> Messages:
+def _worked(form: Form, examples: Sequence[tuple], notes: Sequence[str], question: str) -> Messages:
+    """Worked examples in this form, then the question."""
     messages: Messages = []
-    for example, asked, answer in EXAMPLES:
-        messages += [*in_user(example, asked), {"role": "assistant", "content": answer}]
-    return [*messages, *in_user(notes, question)]
+    for example, asked, answer in examples:
+        messages += [*form(example, asked), {"role": "assistant", "content": answer}]
+    return [*messages, *form(notes, question)]
+
+
+def _bare(notes: Sequence[str], question: str) -> Messages:
+    return [_user(f"{_listed(notes)}\n\n{question}")]
+
+
+def two_shot(notes: Sequence[str], question: str) -> Messages:
+    return _worked(in_user, EXAMPLES, notes, question)
 
 
 def two_shot_system(notes: Sequence[str], question: str) -> Messages:
-    messages: Messages = [{"role": "system", "content": f"You answer questions from notes. {BRIEF}"}]
-    for example, asked, answer in EXAMPLES:
-        messages += [_user(f"{_listed(example)}\n\n{asked}"), {"role": "assistant", "content": answer}]
-    return [*messages, _user(f"{_listed(notes)}\n\n{question}")]
+    system = {"role": "system", "content": f"You answer questions from notes. {BRIEF}"}
+    return [system, *_worked(_bare, EXAMPLES, notes, question)]
 
 
 def two_shot_copying(notes: Sequence[str], question: str) -> Messages:
@@ -158,18 +165,12 @@ def text_with_answer(notes: Sequence[str], question: str) -> Messages:
 
 
 def text_two_shot(notes: Sequence[str], question: str) -> Messages:
-    messages: Messages = []
-    for example, asked, answer in READ_EXAMPLES:
-        messages += [*text_before(example, asked), {"role": "assistant", "content": answer}]
-    return [*messages, *text_before(notes, question)]
+    return _worked(text_before, READ_EXAMPLES, notes, question)
 
 
 def text_two_shot_bare(notes: Sequence[str], question: str) -> Messages:
     """Worked examples and no instruction."""
-    messages: Messages = []
-    for example, asked, answer in READ_EXAMPLES:
-        messages += [_user(f"{_listed(example)}\n\n{asked}"), {"role": "assistant", "content": answer}]
-    return [*messages, _user(f"{_listed(notes)}\n\n{question}")]
+    return _worked(_bare, READ_EXAMPLES, notes, question)
 
 
 READING: dict[str, Form] = {
