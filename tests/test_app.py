@@ -204,6 +204,78 @@ def test_stop_ends_the_reply(served, tab, monkeypatch):
     assert turn.stopped and turn.reply.startswith("word") and turn.writes
 
 
+def test_another_conversation_is_opened_before_the_reply_is_done(served, tab, monkeypatch):
+    """It goes on where it was begun, and never shows up in the other one."""
+    from mam.chat import Reply
+
+    go_on = threading.Event()
+
+    def slow(self):
+        self.text = "word "
+        yield "word "
+        go_on.wait(20)
+        self.text += "end"
+        yield "end"
+
+    monkeypatch.setattr(Reply, "pieces", slow)
+    page = tab()
+    page.locator("#text textarea").fill(DOG)
+    page.locator("#send").click()
+    expect(page.locator("#said .it")).to_contain_text("word")
+    page.locator("#new").click()
+    expect(page.locator("#said .exchange")).to_have_count(0)
+    go_on.set()
+    expect(page.locator("#stop")).to_be_hidden()
+    expect(page.locator("#said .exchange")).to_have_count(0)
+    page.locator("#sessions li button").first.click()
+    expect(page.locator("#said .it")).to_have_text("Reply: word end")
+    expect(page.locator("#said .below")).to_be_visible()
+
+
+def test_a_conversation_opened_as_a_reply_ends_is_not_drawn_over(served, tab, monkeypatch):
+    from mam.web.talk import Talk
+
+    said, close = Talk._said, threading.Event()
+
+    def slow_to_end(self, *args, **manner):
+        yield from said(self, *args, **manner)
+        close.wait(20)
+
+    monkeypatch.setattr(Talk, "_said", slow_to_end)
+    page = tab()
+    page.locator("#text textarea").fill(DOG)
+    page.locator("#send").click()
+    expect(page.locator("#said .below")).to_be_visible()
+    page.locator("#new").click()
+    expect(page.locator("#said .exchange")).to_have_count(0)
+    close.set()
+    expect(page.locator("#stop")).to_be_hidden()
+    expect(page.locator("#said .exchange")).to_have_count(0)
+
+
+def test_a_conversation_opened_while_the_log_is_drawn_anew_is_not_drawn_over(served, tab, monkeypatch):
+    from mam.web import talk
+
+    draw, begun, drawn = talk.conversation, threading.Event(), threading.Event()
+
+    def slow(turns):
+        begun.set()
+        drawn.wait(20)
+        return draw(turns)
+
+    page = tab()
+    say(page, DOG)
+    monkeypatch.setattr(talk, "conversation", slow)
+    served.space.add("I love tea.")  # elsewhere: the page follows
+    assert begun.wait(20)
+    page.locator("#new").click()
+    page.wait_for_timeout(500)
+    drawn.set()
+    expect(page.locator("#said .exchange")).to_have_count(0)
+    page.wait_for_timeout(500)
+    expect(page.locator("#said .exchange")).to_have_count(0)
+
+
 def test_a_closed_tab_ends_the_reply_and_keeps_it(served, tab, monkeypatch):
     from mam.chat import Reply
 

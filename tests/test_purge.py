@@ -349,8 +349,10 @@ def test_while_another_program_writes(store, tmp_path):
         gone.append(store.add_slot(a_slot(f"My PIN is {number} {secrets.token_hex(9)}.")))
         mine.append(store.add_slot(a_slot(f"I know person {number}.")).id)
         store.purge_slots([gone[-1].id])
+        acknowledged.append(writer.stdout.readline().strip())  # it got to write meanwhile, however slow the machine
     writer.kill()
-    acknowledged += writer.communicate()[0].split()
+    acknowledged += writer.stdout.read().split()
+    writer.wait()
     store.close()  # before the files are opened here: see `RawFile`
     assert [left for slot in gone for left in left_of(slot.text, tmp_path)] == []
     again = Store(tmp_path, "ann")

@@ -45,6 +45,7 @@ class Desk:
     _attempts: dict[tuple[str, str], Path] = field(default_factory=dict)  # (user, tab): these try a memory model
     _touring: set[tuple[str, str]] = field(default_factory=set)  # (user, tab): these see a demo space
     _temporary: dict[tuple[str, str], dict[str, Chat]] = field(default_factory=dict)  # of a tab, and nowhere else
+    _shown: dict[tuple[str, str], str | None] = field(default_factory=dict)  # the conversation that a tab shows
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def load(self) -> None:
@@ -130,6 +131,14 @@ class Desk:
                     return turn
         return self.space(request).turn(id)
 
+    def show(self, session: str | None, request: gr.Request) -> None:
+        """From now on this tab shows that conversation, None: one not begun."""
+        self._shown[self._tab(request)] = session
+
+    def shows(self, session: str, request: gr.Request) -> bool:
+        """Whether it still shows that conversation: a reply that was begun there belongs nowhere else."""
+        return self._shown.get(self._tab(request)) == session
+
     def leave(self, request: gr.Request, session: str | None) -> None:
         """Forget a temporary conversation; any other stays."""
         self._temporary.get(self._tab(request), {}).pop(session, None)
@@ -138,6 +147,7 @@ class Desk:
         """The tab is gone, and what was for it alone."""
         tab = self._tab(request)
         self._temporary.pop(tab, None)
+        self._shown.pop(tab, None)
         self._attempts.pop(tab, None)
         self._touring.discard(tab)
 

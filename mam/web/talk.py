@@ -54,9 +54,12 @@ class Talk:
         key, same, reply = self._key(request), gr.skip(), ""
         stop = self._stops[key] = threading.Event()
         rest = (same, False)  # the box, and whether the last message is edited
+        self.desk.show(chat.id, request)
         try:
             with closing(chat.stream(text, stop=stop, **manner)) as events:  # closed with the tab; what was said stays
                 for event in events:
+                    if not self.desk.shows(chat.id, request):
+                        continue  # another one was opened: the reply is kept here, and shown when they come back
                     if event.kind == "read":
                         before = conversation(chat.turns()[:-1] if not chat.temporary else chat.turns())
                         yield chat.id, before, exchange(text, "…"), same, self._sessions(chat.id, request), *rest
@@ -69,9 +72,12 @@ class Talk:
             if not reply:
                 raise
             gr.Warning(str(error))  # it broke off: what it said stays, as when it is stopped
-            yield same, conversation(chat.turns()), "", chat.turns()[-1].id, same, *rest
+            if self.desk.shows(chat.id, request):
+                yield same, conversation(chat.turns()), "", chat.turns()[-1].id, same, *rest
         finally:
-            self._stops.pop(key, None)
+            if self._stops.get(key) is stop:  # not that of another reply, begun meanwhile in another conversation
+                del self._stops[key]
+        yield (same,) * 7  # Gradio sends what came last once more at the end: over a conversation opened by then
 
     def stop(self, request: gr.Request) -> None:
         if stop := self._stops.get(self._key(request)):
@@ -103,11 +109,13 @@ class Talk:
     def begin(self, session: str | None, find: str, away: bool, request: gr.Request) -> tuple:
         """An empty conversation; it is kept once something is said in it. What is typed already stays in the box."""
         self.desk.leave(request, session)
+        self.desk.show(None, request)
         return None, WELCOME, "", None, self._sessions(None, request, find, away), gr.skip(), False
 
     def begin_temporary(self, session: str | None, find: str, away: bool, request: gr.Request) -> tuple:
         self.desk.leave(request, session)
         chat = self.desk.chat(None, request, temporary=True)
+        self.desk.show(chat.id, request)
         return chat.id, TEMPORARY, "", None, self._sessions(chat.id, request, find, away), gr.skip(), False
 
     def listed(self, session: str | None, find: str, away: bool, request: gr.Request) -> str:
@@ -129,6 +137,7 @@ class Talk:
         if not turns:
             raise InputError("This conversation is not here any more.")
         known = self._sessions(chat.id, request, find, away)
+        self.desk.show(chat.id, request)
         return chat.id, conversation(turns), "", turns[-1].id, known, gr.skip(), False
 
     def _sessions(self, session: str | None, request: gr.Request, find: str = "", away: bool = False) -> str:
@@ -167,6 +176,7 @@ class Talk:
         listing = [here.session, self.find, self.away]
         talking = gr.State("")  # the message on its way, so that the box can be emptied at once
         buttons = [self.go, self.halt, self.retry]
+        in_turn = {"concurrency_id": "conversation", "concurrency_limit": 1, **QUIET}  # one after the other: the last one opened is shown
         start, ready = ([gr.update(visible=halt == on) for halt in (False, True, False)] for on in (True, False))
         for happens in (self.text.submit, self.go.click):
             happens(lambda said: ("", said, *start), self.text, [self.text, talking, *buttons], **QUIET).then(
@@ -177,10 +187,10 @@ class Talk:
             plainly(self.again), here.session, shows, concurrency_limit=None, **QUIET
         ).then(lambda: ready, None, buttons, **QUIET)
         self.halt.click(plainly(self.stop), None, None, queue=False, **QUIET)
-        self.new.click(plainly(self.begin), listing, shows, **QUIET)
-        self.secret.click(plainly(self.begin_temporary), listing, shows, **QUIET)
-        self.list.select(plainly(self.sessions), listing, shows, **QUIET)
-        here.version.change(plainly(self.follow), listing, shows, **QUIET)
+        self.new.click(plainly(self.begin), listing, shows, **in_turn)
+        self.secret.click(plainly(self.begin_temporary), listing, shows, **in_turn)
+        self.list.select(plainly(self.sessions), listing, shows, **in_turn)
+        here.version.change(plainly(self.follow), listing, shows, **in_turn)
         self.before.select(plainly(self.line), here.session, [here.turn, self.text, self.editing], **QUIET)
         for happens in (here.version.change, self.find.change, self.away.change):
             happens(plainly(self.listed), listing, self.list, **QUIET)

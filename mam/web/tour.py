@@ -52,7 +52,7 @@ class Tour:
 
     def leave(self, request: gr.Request) -> tuple:
         self.desk.tour(request, False)
-        return None, gr.update(visible=False), "", gr.Tabs(selected=TALK), TALK, -2, *self._empty(), "", ""
+        return None, gr.update(visible=False), "", gr.Tabs(selected=TALK), TALK, -2, *self._empty(request), "", ""
 
     def reset(self, request: gr.Request) -> tuple:
         """Everything in the demo space as it was at first; only there."""
@@ -69,14 +69,14 @@ class Tour:
 
     def _step(self, number: int, request: gr.Request) -> tuple:
         step, same = STEPS[number], gr.skip()
-        conversation = self._empty() if step.fresh else (same,) * 4
+        conversation = self._empty(request) if step.fresh else (same,) * 4
         return (
             gr.update(visible=True), words(number), gr.Tabs(selected=step.tab), step.tab, -2, *conversation,
             step.say or same, step.ask or same,
         )  # fmt: skip
 
-    @staticmethod
-    def _empty() -> tuple:
+    def _empty(self, request: gr.Request) -> tuple:
+        self.desk.show(None, request)
         return None, WELCOME, "", None
 
     def button(self) -> None:
