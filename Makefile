@@ -12,8 +12,9 @@ STAMP := .venv/.installed
 run: weights
 	$(PY) app.py
 
+# two at once: most of the time goes into waiting for browsers and other programs
 test: weights
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # figures are drawn by JupyterLab itself, from no network; nobody needs to hear that a progress bar is a plain one
 notebooks: weights

@@ -21,6 +21,12 @@ from mam import base, fetch
 from mam.space import Space
 from mam.store import Store, new_id
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # several at once: threads of one would wait for those of another, spinning
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the programs that tests start
+
+SLOWEST = ("test_tour", "test_train", "test_notebooks", "test_bench")  # begun first, so that nothing waits for them
+
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
@@ -57,6 +63,10 @@ def tiny_config(**changes) -> dict:
         "initializer_range": 0.3,  # large, so that different prompts get different replies
     }
     return settings | changes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in SLOWEST)
 
 
 @pytest.fixture(scope="session")
