@@ -162,15 +162,17 @@ class Endpoint:
     async def _reply(self, prompt: Sequence[Message], manner: dict) -> AsyncIterator[str]:
         begun = finished = False
         async with await self._asked(prompt, manner) as stream:
+            chunks, end = aiter(stream), object()
             try:
-                async for chunk in stream:
+                # signs of life without a word, which some servers send for ever, do not count
+                while (chunk := await asyncio.wait_for(anext(chunks, end), self._timeout)) is not end:
                     begun = True
                     for choice in (chunk.choices or ())[:1]:
                         if choice.delta.content:
                             yield choice.delta.content.encode("utf-8", "replace").decode()  # half a character: "?"
                         finished = finished or bool(choice.finish_reason)
-            except openai.APITimeoutError:
-                raise
+            except (openai.APITimeoutError, TimeoutError):
+                raise EndpointError(f"{self.id} {self._silent()}.") from None
             except openai.APIConnectionError:
                 begun, finished = True, False
         if not begun:
@@ -191,7 +193,7 @@ class Endpoint:
         said = self._quoted(error)
         status = getattr(error, "status_code", None)
         if isinstance(error, openai.APITimeoutError):
-            why = f"said nothing for {self._timeout:g} s; try again, or give it longer with MAM_TIMEOUT"
+            why = self._silent()
         elif isinstance(error, openai.APIConnectionError):
             why = "cannot be reached, or broke off; see that it runs and that the URL is right"
         elif status in (401, 403):
@@ -203,6 +205,9 @@ class Endpoint:
         else:
             why = f"failed{f' with status {status}' if status else ''}{said}"
         return EndpointError(f"{self.id} {why}.")
+
+    def _silent(self) -> str:
+        return f"said nothing for {self._timeout:g} s; try again, or give it longer with MAM_TIMEOUT"
 
     def _quoted(self, error: openai.OpenAIError) -> str:
         """What the server says about it, in a line, without the key."""

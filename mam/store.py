@@ -96,22 +96,34 @@ class Store:
 
     def sessions(self, archived: bool | None = None) -> list[Session]:
         """The sessions, or only those archived or not archived; the one last used first."""
+        return self._sessions(*([] if archived is None else [sessions.c.archived.is_(archived)]))
+
+    def _sessions(self, *which: sa.ColumnElement[bool]) -> list[Session]:
         of_session = turns.c.session == sessions.c.id
         last = sa.select(sa.func.max(turns.c.at)).where(of_session).scalar_subquery()
-        query = sa.select(
-            sessions,
-            sa.select(sa.func.count()).where(of_session).scalar_subquery().label("turns"),
-            sa.select(turns.c.text).where(of_session).order_by(turns.c.seq).limit(1).scalar_subquery().label("first"),
-        ).order_by(sa.func.coalesce(last, sessions.c.created).desc(), sessions.c.seq.desc())
-        if archived is not None:
-            query = query.where(sessions.c.archived.is_(archived))
+        query = (
+            sa.select(
+                sessions,
+                sa.select(sa.func.count()).where(of_session).scalar_subquery().label("turns"),
+                sa.select(turns.c.text)
+                .where(of_session)
+                .order_by(turns.c.seq)
+                .limit(1)
+                .scalar_subquery()
+                .label("first"),
+            )
+            .where(*which)
+            .order_by(sa.func.coalesce(last, sessions.c.created).desc(), sessions.c.seq.desc())
+        )
         with self.database.reading() as connection:
             return [rows.session_value(row) for row in connection.execute(query)]
 
     def session(self, which: str) -> Session | None:
-        """The session with this id, else the last used one with this title."""
-        found = [session for session in self.sessions() if which in (session.id, session.title)]
-        return next((session for session in found if session.id == which), found[0] if found else None)
+        """The session with this id, else the last used one with this title, else that whose first message gives it."""
+        for likely in (sessions.c.id == which, sessions.c.title == which, sa.true()):
+            if found := [session for session in self._sessions(likely) if which in (session.id, session.title)]:
+                return found[0]
+        return None
 
     def rename_session(self, id: str, title: str) -> None:
         if not title.strip():

@@ -170,6 +170,19 @@ def sends(*data: object):
     return trouble
 
 
+def murmurs(handler: _Handler) -> None:
+    """Shows for five seconds that the connection lives, and says nothing."""
+    handler.begin()
+    for _ in range(50):
+        try:
+            handler.write(b": still here\n\n")
+        except OSError:
+            handler.server_of.left.set()
+            break
+        time.sleep(0.1)
+    handler.close_connection = True
+
+
 def hangs(seconds: float, words: tuple[str, ...] = ()):
     """Says some words, if any, then nothing for so long."""
 

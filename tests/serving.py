@@ -50,3 +50,9 @@ def running(folder: Path, engine: Engine, limits: Limits | None = None, names=("
         finally:
             for each in made:
                 each.close()
+
+
+def ask(client: openai.OpenAI, *said: str, **how):
+    """Say something; `said` are user and assistant in turns."""
+    messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(said)]
+    return client.chat.completions.create(model="gpt-4o", messages=messages, **({"max_tokens": 8} | how))

@@ -140,10 +140,10 @@ def test_half_a_character_can_be_stored(server, base):
     assert "".join(base.generate(HELLO)).encode("utf-8")
 
 
-@pytest.mark.parametrize("words", [(), ("Well,",)])
-def test_a_server_that_hangs(server, words):
+@pytest.mark.parametrize("trouble", [chats.hangs(5), chats.hangs(5, ("Well,",)), chats.murmurs])
+def test_a_server_that_hangs(server, trouble):
     base = Endpoint(server.base, timeout=0.3, retries=0)
-    server.trouble = [chats.hangs(5, words)]
+    server.trouble = [trouble]
     began = time.monotonic()
     with pytest.raises(EndpointError, match="said nothing for 0.3 s"):
         list(base.generate(HELLO))

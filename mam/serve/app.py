@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -25,6 +26,7 @@ from mam.serve.keys import Keys
 from mam.space import Space
 
 AT_ONCE = 64  # replies in the making; more wait for their turn
+OF_ONE = 32  # of these one user's, where there are several users
 CONNECTIONS = 512
 
 
@@ -98,6 +100,7 @@ def application(
     )
     app.state.spaces, app.state.meter = spaces, meter
     app.state.pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="reply")
+    app.state.turns = defaultdict(lambda: asyncio.Semaphore(OF_ONE if keys else AT_ONCE))
     app.include_router(chat.router)
     app.include_router(memory.router)
     app.router.routes.extend(over_http.routes)

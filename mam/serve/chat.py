@@ -43,6 +43,8 @@ MOST_TOLD = 100  # exchanges before the last message; older ones are left out
 ALIKE = 8  # turns in which the same was said that are looked at to find out where a conversation goes on
 LONGEST_STOP = 200  # characters of a stop sequence: each of its beginnings is looked for in each piece
 
+_RUNNING: set[asyncio.Task] = set()  # replies that wait or are spoken
+
 router = APIRouter(prefix="/v1", tags=["chat"], responses=ANY, dependencies=[Depends(bearer)])
 
 
@@ -212,8 +214,9 @@ class Answer:
     text: str = ""  # what was passed on
     turn: Turn | None = None  # at the end
 
-    async def pieces(self, pool: Executor) -> AsyncIterator[str]:
-        """The reply as it comes. Leaving early stops it within a token; what was said until then is kept."""
+    async def pieces(self, pool: Executor, turn: asyncio.Semaphore) -> AsyncIterator[str]:
+        """The reply as it comes, once it is its `turn`. Leaving early stops it within a token; what was said until then
+        is kept."""
         loop, queue = asyncio.get_running_loop(), asyncio.Queue()
 
         def run() -> None:
@@ -223,7 +226,13 @@ class Answer:
             except BaseException as error:  # handed to whoever waits, who raises it
                 loop.call_soon_threadsafe(queue.put_nowait, error)
 
-        pool.submit(run)
+        async def in_turn() -> None:
+            async with turn:
+                await loop.run_in_executor(pool, run)
+
+        running = asyncio.create_task(in_turn())
+        _RUNNING.add(running)  # the loop itself would not keep it
+        running.add_done_callback(_RUNNING.discard)
         try:
             while self.turn is None:
                 event = await queue.get()
@@ -325,7 +334,7 @@ async def complete(
         return "length" if answer.turn.tokens >= most and not answer.until.over else "stop"
 
     headers = {"X-Mam-Session": chat.id, "X-Mam-Trace": TRACE.format(form.id)}
-    pieces = answer.pieces(state.pool)
+    pieces = answer.pieces(state.pool, state.turns[user])
     leaving = asyncio.create_task(_left(request, answer))
     try:
         if not asked.stream:
