@@ -429,7 +429,8 @@ def test_the_page_shows_what_broke_off_and_keeps_what_was_not_answered(page, ser
     desk, request = page
     server.trouble = [chats.dies(after=3), chats.refuses(500, "oops")]
     with pytest.warns(UserWarning, match="broke off"):  # what the page shows as a warning
-        *_, last = Talk(desk).send(TALK, None, False, request)
+        *_, last, end = Talk(desk).send(TALK, None, False, request)
+    assert end == (gr.skip(),) * 7  # it comes twice
     assert "You say: Tell" in last[1] and "stopped" in last[1] and last[2] == "" and last[5] == gr.skip()
     boxes = []
     with pytest.raises(EndpointError, match="oops"):

@@ -59,8 +59,8 @@ class Talk:
             with closing(chat.stream(text, stop=stop, **manner)) as events:  # closed with the tab; what was said stays
                 for event in events:
                     if not self.desk.shows(chat.id, request):
-                        continue  # another one was opened: the reply is kept here, and shown when they come back
-                    if event.kind == "read":
+                        yield (same,) * 7  # another one was opened: this reply is kept, and shown when they come back
+                    elif event.kind == "read":
                         before = conversation(chat.turns()[:-1] if not chat.temporary else chat.turns())
                         yield chat.id, before, exchange(text, "…"), same, self._sessions(chat.id, request), *rest
                     elif event.kind == "token":
