@@ -207,6 +207,7 @@ class Spoken:
     sample: Callable[[Tensor], int]
     stop: threading.Event | None
     memory: Prepared | None
+    listing: decode.Listing
     out: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)  # tokens, then None or an exception
     gone: bool = False  # nobody listens any more
     own: Pass | None = None  # until it joins a sheet
@@ -253,7 +254,9 @@ class Batch:
         context = self.base.context - (memory.start if memory else 0)
         decode.check(ids, context, max_tokens, temperature, top_p)
         sample = decode.sampler(temperature, top_p, seed)
-        spoken = Spoken(list(ids), min(max_tokens, context - len(ids)), temperature == 0, sample, stop, memory)
+        listing = decode.Listing(memory, ids, self.base.stop_ids)
+        most = min(max_tokens, context - len(ids))
+        spoken = Spoken(list(ids), most, temperature == 0, sample, stop, memory, listing)
         with self._changed:
             if self._closed:
                 raise RuntimeError("this batch is closed")
@@ -338,6 +341,7 @@ class Batch:
         self._part()
 
     def _say(self, spoken: Spoken, token: int) -> None:
+        token = spoken.listing(token)
         if token in self.base.stop_ids:
             spoken.most = spoken.said
         else:

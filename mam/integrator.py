@@ -11,7 +11,8 @@ How the base sees a memory (the layout of its key/value cache):
 - The *read weight* w of a slot enters every attention of every chat token on its block as + log w, so it is
   causal for the reply: at w = 0 the slot is not there.
 - What the reply has said is *covered*: the columns of these words weigh less from then on (see `decode.Pass`). A small
-  base does not keep count by itself: of "dark chocolate" and "red wine" it would name the heavier one twice.
+  base does not keep count by itself: of "dark chocolate" and "red wine" it would name the heavier one twice. Nor does
+  it know when it is done, so it goes on until each slot that answers has been come to (see `decode.Listing`).
 - The *prefix* (P key/value vectors per layer) and *low-rank adapters* on the attention projections are trained
   per base and active only while something is read: together they are the attachment. The base's weights never
   change.
@@ -35,10 +36,11 @@ from transformers import DynamicCache
 from mam.base import Base
 from mam.decode import Prepared
 from mam.lowrank import LowRank
-from mam.values import USER, Read, Slot
+from mam.values import SAYS_WHO, USER, Read, Slot
 
 BLOCK_CACHE_BYTES = 1 << 30
 SHORTEST_WORD = 3  # letters of a token that coverage is for
+LIGHTEST_ITEM = 0.06  # share of what is read from which a slot is one of several answers
 BLOCK_TOKENS = 256  # a longer slot is cut: it would push the chat away from the prefix
 PREFIX_TEXT = (
     "Notes about the user, remembered from earlier conversations. Answer from these notes and from nothing else;"
@@ -71,6 +73,8 @@ class Integrator(nn.Module):
         self._blocks: OrderedDict[str, Tensor] = OrderedDict()
         self._bytes = 0
         self._words: dict[int, bool] = {}  # which tokens are words
+        self._ends = frozenset(base.tokenizer(mark, add_special_tokens=False)["input_ids"][-1] for mark in ".!?")
+        self._and = _one_token(base, "and")
         self._lock = threading.Lock()
 
     @property
@@ -136,7 +140,7 @@ class Integrator(nn.Module):
         texts = [render(r.slot) for r in given]
         blocks = [self.block(text) for text in texts]
         memory = torch.cat([self.prefix.to(self.base.dtype), *blocks], dim=3)
-        lengths = [b.shape[3] for b in blocks]
+        lengths, words = [b.shape[3] for b in blocks], [self.covered(self._ids(text)) for text in texts]
         logs = [0.0] * self.config.prefix
         for read, length in zip(given, lengths, strict=True):
             logs += [math.log(read.weight)] * length
@@ -146,11 +150,11 @@ class Integrator(nn.Module):
             bias=torch.tensor(logs, device=self.base.device),
             start=self.config.prefix + max(lengths, default=0),
             active=self.adapters.active,
-            tokens=torch.tensor(
-                [-1] * self.config.prefix + [i for t in texts for i in self.covered(self._ids(t))],
-                device=self.base.device,
-            ),
+            tokens=torch.tensor([-1] * self.config.prefix + sum(words, []), device=self.base.device),
             coverage=self.config.coverage,
+            items=_items(given, words),
+            ends=self._ends,
+            going_on=self._and,
         )
 
     def _ids(self, text: str) -> list[int]:
@@ -165,6 +169,26 @@ class Integrator(nn.Module):
             text = self.base.tokenizer.decode([id]).strip()
             self._words[id] = len(text) >= SHORTEST_WORD and text.isalpha()
         return self._words[id]
+
+
+def _items(given: Sequence[Read], words: Sequence[Sequence[int]]) -> tuple[frozenset[int], ...]:
+    """Of each read that answers, the words that none of the others has; who is meant by a name answers nothing."""
+    whole, found = sum(read.weight for read in given), []
+    for n, read in enumerate(given):
+        if read.weight >= LIGHTEST_ITEM * whole and SAYS_WHO not in read.parts:
+            others = {word for k, own in enumerate(words) if k != n for word in own}
+            found.append(frozenset(word for word in words[n] if word >= 0) - others)
+    return tuple(found)
+
+
+def _one_token(base: Base, word: str) -> int | None:
+    """The token of a word that follows another one, if the tokenizer has one for it."""
+    before = base.tokenizer("a", add_special_tokens=False)["input_ids"]
+    for text in (f" {word}", word):
+        ids = base.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(ids) == 1 and base.tokenizer.decode(before + ids).endswith(f" {word}"):
+            return ids[0]
+    return None
 
 
 def render(slot: Slot) -> str:

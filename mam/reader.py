@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from mam.index import EVIDENCE, SlotIndex
 from mam.reranker import Found, Judgement
-from mam.values import Read, Slot
+from mam.values import SAYS_WHO, Read, Slot
 
 ABSTAIN = "You haven't told me that."  # every abstention begins with this sentence
 READ, ABSTAINS, ALONE = "read", "abstain", "alone"
@@ -136,7 +136,7 @@ class Reader(nn.Module):
         for i in sorted(range(len(slots)), key=lambda i: -weights[i]):
             shown = {name: float(values[top.indices[i]]) for name, values in parts.items()}
             if looked and i < k:
-                shown["says who is meant" if i == judged.who else "second look"] = float(odds[i])
+                shown[SAYS_WHO if i == judged.who else "second look"] = float(odds[i])
             given = decision == READ and weights[i] >= limits.given
             reads.append(Read(slots[i], weights[i], shown, given))
         return Reading(tuple(reads), null_weight, asked, decision)

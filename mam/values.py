@@ -100,6 +100,9 @@ class Write:
     relation_score: float | None = None  # probability of that relation, 0..1
 
 
+SAYS_WHO = "says who is meant"  # the part of a read's score that marks a slot which only says whom the message is about
+
+
 @dataclass(frozen=True)
 class Read:
     """A slot that the reader weighed for this turn."""

@@ -54,9 +54,10 @@ def together(batch: Batch, jobs: list[dict], begin=None) -> list:
 
 
 def covered(memory: Prepared, model) -> Prepared:
-    """The same memory with coverage, as the integrator prepares one."""
+    """The same memory with coverage and items to come to, as the integrator prepares one."""
     count = memory.bias.shape[0]
     memory.tokens, memory.coverage = torch.arange(count) % 200, 3.0
+    memory.items, memory.ends, memory.going_on = (frozenset({300}),) * 3, frozenset(range(130)), 131
     return memory
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -119,6 +120,33 @@ def test_what_was_said_is_covered_from_then_on(tiny_base):
     assert close(
         decode.forward(model, prompt + reply, memory), decode.forward(model, prompt + reply, memory_of(model, before))
     )
+
+
+def test_a_reply_ends_when_each_item_was_come_to(tiny_base):
+    end, also = EOS, ord("&")
+    memory = memory_of(tiny_base.model, list(b"Rex"))
+    memory.items, memory.ends, memory.going_on = (
+        tuple(map(frozenset, (b"tea", b"sugar", b"milk"))),
+        frozenset(b"."),
+        also,
+    )
+
+    def say(text: bytes, prompt: bytes = b"?", **changes) -> bytes:
+        listing = decode.Listing(replace(memory, **changes), prompt, frozenset({end}))
+        return bytes(listing(token) for token in text)
+
+    assert say(b"t.m.s..") == b"t&m&s.."  # and no more than that
+    assert say(b"t.x.y.z.") == b"t&x&y.z."  # once for each further item, whatever comes
+    assert say(b".t.") == b".t&"  # nothing is said yet
+    assert say(b"t.m.", prompt=b"sugar?") == b"t&m."  # what the prompt says tells nothing
+    assert say(b"t.m.", items=memory.items[:1]) == say(b"t.m.", going_on=None) == b"t.m."
+    assert decode.Listing(None, b"?", frozenset({end}))(end) == end
+    listing = decode.Listing(memory, b"?", frozenset({end}))
+    assert [listing(ord("t")), listing(end)] == [ord("t"), also]
+    plain = run(tiny_base.model, memory=replace(memory, items=()))
+    ended = next(at for at, token in enumerate(plain) if at > 2 and token not in plain[:at])
+    memory.items, memory.ends = (frozenset({plain[0]}), frozenset({end + 1})), frozenset({plain[ended]})
+    assert run(tiny_base.model, memory=memory)[: ended + 1] == [*plain[:ended], also]
 
 
 def test_a_memory_of_weight_zero_is_not_seen(tiny_base):

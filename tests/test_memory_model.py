@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from mam.lowrank import LowRank
 from mam.reader import Reader, Reading, Thresholds
 from mam.reranker import Found, Judgement, Reranker
 from mam.train.batch import Example, answer_logits
-from mam.values import Read, Slot
+from mam.values import SAYS_WHO, Read, Slot
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -239,3 +240,20 @@ def test_who_is_meant_answers_nothing_by_itself():
     head = Scripted(lambda message, slot: (-4, 3) if slot == "Ngozi is my sister." else (-5, -3))
     (judged,) = head.judge([Found("Where does Ngozi live?", ["I live in Oslo.", "Ngozi is my sister."], [0, 0])])
     assert judged.who == 1 and judged.odds.max() < -3
+
+
+def test_a_reply_comes_to_each_slot_that_answers(real_base):
+    """Not to one that only says who is meant, nor to one that hardly counts."""
+    told = ["I like dark chocolate.", "I like red wine.", "Tom is my brother.", "I like walks."]
+    integrator = Integrator(real_base, IntegratorConfig(real_base.fingerprint))
+
+    def items(*weights: float) -> list[str]:
+        reads = [Read(slot(text, text), weight) for text, weight in zip(told, weights, strict=False)]
+        reads[2:3] = [replace(read, parts={SAYS_WHO: 1.0}) for read in reads[2:3]]
+        found = integrator.prepare(reads)
+        assert real_base.decode([found.going_on]).strip() == "and" and found.ends & found.items[0] == set()
+        return ["".join(sorted(real_base.decode([token]).strip() for token in item)) for item in found.items]
+
+    assert items(0.5, 0.3, 0.2) == ["chocolatedark", "redwine"]
+    assert items(0.5, 0.3, 0.2, 0.03) == ["chocolatedark", "redwine"]
+    assert items(0.5, 0.3, 0.2, 0.3) == ["chocolatedark", "redwine", "walks"]

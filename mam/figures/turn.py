@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 
 from mam.attribution import Attribution
 from mam.figures.style import BLUE, BOTTOM, INK, ORANGE, QUIET, SHEET, TOP, cut, plain, styled
-from mam.values import Read, Turn
+from mam.values import SAYS_WHO, Read, Turn
 
 PARTS = {"meaning": "#0072b2", "words": "#e69f00", "recency": "#009e73", "speaker": "#cc79a7"}
 LEGIBLE = 48  # tokens that have room for a name; of more, the hover says which they are
@@ -67,7 +67,7 @@ def score_parts(turn: Turn, dark: bool = False) -> go.Figure:
             x=[read.parts.get(name, 0.0) for read in reads], y=labels, orientation="h", name=name, marker_color=colour,
             customdata=[read.slot.id for read in reads], hovertemplate=f"{name} %{{x:.2f}}<extra></extra>",
         )  # fmt: skip
-    second = [read.parts.get("second look", read.parts.get("says who is meant")) for read in reads]
+    second = [read.parts.get("second look", read.parts.get(SAYS_WHO)) for read in reads]
     figure.add_scatter(
         x=second, y=labels, mode="markers", name="second look", customdata=[read.slot.id for read in reads],
         marker={"symbol": "diamond", "size": 10, "color": INK[dark]},
