@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from html import escape
 
@@ -184,7 +185,8 @@ class Memory:
         for happens in (here.version.change, here.tab.change):
             own = [self.tag, self.origin, self.session]
             happens(plainly(self.choices), [here.tab, *own], own, **latest)
-        self.clear.click(lambda: FIRST, None, filters, **QUIET)
+        # in the browser: a filter set while a server was still at it would be cleared, too
+        self.clear.click(None, None, filters, js=f"() => {json.dumps(FIRST)}", **QUIET)
         self.rows.select(
             plainly(self.act),
             [self.page, self.before, here.tab, *filters],
