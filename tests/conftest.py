@@ -25,7 +25,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several at once: threads of one would
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # for the programs that tests start
 
-SLOWEST = ("test_tour", "test_train", "test_notebooks", "test_bench")  # begun first, so that nothing waits for them
+SLOWEST = ("test_train", "test_notebooks", "test_bench")  # begun first, so that nothing waits for them
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (
@@ -65,7 +65,11 @@ def tiny_config(**changes) -> dict:
     return settings | changes
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
     items.sort(key=lambda item: item.path.stem not in SLOWEST)
 
 

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 import mam
 from mam.web.desk import Desk
@@ -135,8 +135,8 @@ def test_the_tour_shows_what_it_says(tmp_path, browser, real_weights, scheme):
         reply = send(page)
         assert "red" in reply and "green" not in reply
         show(page, "Memory")
-        page.locator("tr[data-slot]", has_text="cherry red").get_by_role("button", name="Delete").click()
-        expect(page.locator("tr[data-slot]", has_text="cherry red")).to_have_count(0)
+        row = page.locator("tr[data-slot]", has_text="cherry red")
+        click(row.get_by_role("button", name="Delete"), row)
         show(page, "Conversation")
         page.locator("#text textarea").fill(STEPS[5].say)
         reply = send(page)
@@ -179,6 +179,18 @@ def test_the_tour_shows_what_it_says(tmp_path, browser, real_weights, scheme):
         expect(page.locator("#sessions li")).to_have_count(0)
 
 
+def click(button: Locator, gone: Locator) -> None:
+    """Click until `gone` is: what is drawn anew between press and release gets no click, from a person neither."""
+    for _ in range(3):
+        button.click()
+        try:
+            expect(gone).to_have_count(0, timeout=10_000)
+            return
+        except AssertionError:
+            continue
+    expect(gone).to_have_count(0)
+
+
 @contextmanager
 def app_on(folder: Path) -> Iterator[str]:
     """The app in its own process, as its command starts it; its address. Killed afterwards, as by a power cut."""
@@ -202,8 +214,7 @@ def test_told_asked_edited_and_deleted_across_restarts_of_the_app(tmp_path, brow
 
     def ask(text: str) -> str:
         if page.locator("#said .exchange").count():
-            page.locator("#new").click()
-            expect(page.locator("#said .exchange")).to_have_count(0)
+            click(page.locator("#new"), page.locator("#said .exchange"))
         page.locator("#text textarea").fill(text)
         return send(page)
 
@@ -257,8 +268,7 @@ def test_several_people_in_browsers_of_their_own(tmp_path, browser, real_weights
         expect(page.locator("#status .status:not(.loading)")).to_be_visible(timeout=SLOW)
     for said in ("My {1} is called {0}.", "What is my {1} called?"):
         for name, page in pages.items():  # all send before the first has its reply
-            page.locator("#new").click()
-            expect(page.locator("#said .exchange")).to_have_count(0)
+            click(page.locator("#new"), page.locator("#said .exchange"))
             page.locator("#text textarea").fill(said.format(*getattr(people, name)))
             page.locator("#send").click()
         for page in pages.values():
