@@ -176,11 +176,9 @@ class Talk:
         listing = [here.session, self.find, self.away]
         talking = gr.State("")  # the message on its way, so that the box can be emptied at once
         buttons = [self.go, self.halt, self.retry]
-        in_turn = {
-            "concurrency_id": "conversation",
-            "concurrency_limit": 1,
-            **QUIET,
-        }  # one after the other: the last one opened is shown
+        # one after the other, so that what was opened last is shown; a click counts even if the page still waits for
+        # the one before, whose end Gradio loses now and then as it closes the stream of events
+        in_turn = QUIET | {"concurrency_id": "conversation", "concurrency_limit": 1, "trigger_mode": "multiple"}
         start, ready = ([gr.update(visible=halt == on) for halt in (False, True, False)] for on in (True, False))
         for happens in (self.text.submit, self.go.click):
             happens(lambda said: ("", said, *start), self.text, [self.text, talking, *buttons], **QUIET).then(
