@@ -17,11 +17,12 @@ function ask({title, text = '', texts = [], fields = [], sure = 'OK', danger = f
       texts.slice(0, 5).forEach(each => add('li', {textContent: each}, list));
       if (texts.length > 5) add('li', {textContent: `and ${texts.length - 5} more`}, list);
     }
-    const inputs = fields.map(({name, label, kind = 'input', value = '', choices = [], word}) => {
+    const inputs = fields.map(({name, label, kind = 'input', value = '', choices = [], word, most}) => {
       const around = add('label', {textContent: label});
       const input = add(kind, {name}, around);
       choices.forEach(([id, shown]) => add('option', {value: id, textContent: shown}, input));
       if (kind === 'textarea') input.rows = 4;
+      if (most) input.maxLength = most;
       if (value) input.value = value;
       return {name, input, word};
     });

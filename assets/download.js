@@ -1,11 +1,11 @@
-// A file made here out of a value that was sent to this tab alone; the value is let go at once.
+// A file out of a value that was sent to this tab alone, or by a ticket of its user's; the value is let go at once.
 watch('value', () => {
   if (!props.value) return;
-  const {name, text} = JSON.parse(props.value);
+  const {name, text, url} = JSON.parse(props.value);
   props.value = '';
   const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([text], {type: 'application/jsonl'}));
+  link.href = url || URL.createObjectURL(new Blob([text], {type: 'application/jsonl'}));
   link.download = name;
   link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  if (!url) setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 });

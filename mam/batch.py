@@ -17,7 +17,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -197,6 +197,47 @@ class Sheet:
             layer.values = larger(layer.values, height, heads, width, wide)
 
 
+@torch.inference_mode()
+def replies(
+    base: Base,
+    lock: AbstractContextManager,
+    asked: Sequence[tuple[list[int], Prepared | None]],
+    max_tokens: int,
+    enough: Callable[[int, list[int]], bool],
+) -> list[list[int]]:
+    """The tokens of several replies, greedily, in one sheet: for the same prompts and memories always the same.
+
+    lock: held for each pass. enough: whether the reply of this number, of which so much was said, may end.
+    """
+    sheet, said, rows = Sheet(base.model), [[] for _ in asked], []
+    listings = [decode.Listing(memory, ids, base.stop_ids) for ids, memory in asked]
+
+    def goes_on(number: int, logits: Tensor, token: int) -> bool:
+        token = listings[number](token, logits)
+        if token in base.stop_ids:
+            return False
+        said[number].append(token)
+        return len(said[number]) < max_tokens and not enough(number, said[number])
+
+    for number, (ids, memory) in enumerate(asked):
+        with lock:
+            own = Pass(base.model, len(ids) + max_tokens, memory, len(ids))
+            logits = own.step(ids)
+            if goes_on(number, logits, int(logits.argmax())):
+                sheet.join(own)
+                rows.append(number)
+    while rows:
+        with lock:
+            logits = sheet.step([said[number][-1] for number in rows])
+            best = logits.argmax(-1).tolist()
+            for row in reversed(range(len(rows))):
+                if not goes_on(rows[row], logits[row : row + 1], best[row]):
+                    sheet.leave(row)
+                    rows[row] = rows[-1]
+                    rows.pop()
+    return said
+
+
 @dataclass(eq=False)
 class Spoken:
     """A reply in the making."""
@@ -312,7 +353,7 @@ class Batch:
             if not spoken.over:
                 with self._lock:
                     own = Pass(self.base.model, len(spoken.ids) + spoken.most, spoken.memory, len(spoken.ids))
-                    self._say(spoken, spoken.sample(own.step(spoken.ids)))
+                    self._say(spoken, own.step(spoken.ids))
                 spoken.own = own
         except Exception as error:
             spoken.out.put(error)
@@ -328,7 +369,7 @@ class Batch:
         self._part()
         sheet, speaking = self._sheet, self._speaking
         if len(speaking) == 1 and (own := speaking[0].own):
-            self._say(speaking[0], speaking[0].sample(own.step([speaking[0].last])))
+            self._say(speaking[0], own.step([speaking[0].last]))
         elif speaking:
             for spoken in speaking:
                 if spoken.own:
@@ -337,11 +378,12 @@ class Batch:
             logits = sheet.step([spoken.last for spoken in speaking])
             best = logits.argmax(-1).tolist()
             for row, spoken in enumerate(speaking):
-                self._say(spoken, best[row] if spoken.greedy else spoken.sample(logits[row : row + 1]))
+                self._say(spoken, logits[row : row + 1], best[row] if spoken.greedy else None)
         self._part()
 
-    def _say(self, spoken: Spoken, token: int) -> None:
-        token = spoken.listing(token)
+    def _say(self, spoken: Spoken, logits: Tensor, token: int | None = None) -> None:
+        """logits: (1, vocab); token: the best one, if that is known."""
+        token = spoken.listing(spoken.sample(logits) if token is None else token, logits)
         if token in self.base.stop_ids:
             spoken.most = spoken.said
         else:

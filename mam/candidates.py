@@ -10,6 +10,7 @@ Rules, not a parser: a parser would cost more than the whole turn. When in doubt
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
 
 import sentencex
@@ -19,6 +20,7 @@ from mam.values import USER, Candidate
 
 BACK = 3  # how many sentences back an antecedent is looked for
 CONTEXT = 400  # characters of what was said before that a candidate keeps
+WINDOW = 10_000  # characters that are cut into sentences at once
 
 # sentencex knows abbreviations; chat needs more ends: lines, "!!" before a small letter, a closing emoji.
 _END = re.compile(r"\n+|(?<=[!?])\s+|(?<=[\U0001F300-\U0001FAFF\u2600-\u27BF])\uFE0F?\s+(?=\w)")
@@ -36,7 +38,7 @@ _VERB_OF_OTHER = (
     r"|[a-z]{2,}(?:ed|[^s\W]s))\b|['’]s\s)"
 )
 _CLAUSE = re.compile(
-    rf"(?:\s*;\s+|,?\s+(?:and|but)\s+|,\s+(?:while|whereas)\s+)(?:also\s+|then\s+)?(?=(?P<right>"
+    rf"(?:(?<!\s)\s*;\s+|(?:,|(?<!\s))\s+(?:and|but)\s+|,\s+(?:while|whereas)\s+)(?:also\s+|then\s+)?(?=(?P<right>"
     rf"(?:I|we)(?:\s+{_VERB}|['’])|(?:my|our)\s+(?:[\w-]+\s+){{1,3}}?{_VERB_OF_OTHER}|(?-i:[A-Z])[\w-]+\s+{_VERB_OF_OTHER}))",
     re.IGNORECASE,
 )
@@ -91,7 +93,7 @@ def split(text: str, *, speaker: str = USER, now: datetime, context: str = "", e
     by the other side; if it ends in a question, a first fragment is kept as its answer. `earlier` is the speaker's own
     previous message, where "he" or "there" in the first sentence may point.
     """
-    before = [piece for piece, _ in _pieces(earlier)][-BACK:]
+    before = [piece for piece, _ in _pieces(earlier[-WINDOW:])][-BACK:]
     question = _last_question(context)
     candidates: list[Candidate] = []
     last = context[-CONTEXT:]
@@ -113,13 +115,30 @@ def split(text: str, *, speaker: str = USER, now: datetime, context: str = "", e
 def sentences(text: str) -> list[tuple[str, int]]:
     """Sentences of a text with the character each starts at; bullets and blanks left out."""
     found = []
-    for part in sentencex.get_sentence_boundaries("en", text):
-        start = part["start_index"]
-        for match in [*_END.finditer(part["text"]), None]:
-            end = part["end_index"] if match is None else part["start_index"] + match.start()
+    for begin, over in _boundaries(text):
+        start = begin
+        for match in [*_END.finditer(text[begin:over]), None]:
+            end = over if match is None else begin + match.start()
             found += _trimmed(text, start, end)
             start = end
     return found
+
+
+def _boundaries(text: str) -> Iterator[tuple[int, int]]:
+    """Where sentences begin and end.
+
+    In windows, because sentencex takes quadratic time for a text that is not ASCII. The last sentence in a window may
+    go on behind it: the next window begins with it, or, where no sentence ends in a window, goes on inside of it.
+    """
+    begin = start = 0  # of the sentence that is not over; of the window
+    while start < len(text):
+        parts = sentencex.get_sentence_boundaries("en", text[start : start + WINDOW])
+        ends = [start + part["end_index"] for part in parts]
+        more = start + WINDOW < len(text)
+        for end in ends[:-1] if more else ends:
+            yield begin, end
+            begin = end
+        start = begin if more and len(ends) > 1 else start + WINDOW
 
 
 def _trimmed(text: str, start: int, end: int) -> list[tuple[str, int]]:

@@ -17,12 +17,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from mam import draft
 from mam.candidates import split
 from mam.errors import InputError
+from mam.packs.shelf import joined
 from mam.prompt import compose, described
 from mam.reader import ABSTAIN, ABSTAINS
 from mam.store import new_id
-from mam.values import ASSISTANT, USER, Archived, Candidate, Event, Read, Session, Turn, Write
+from mam.values import ASSISTANT, USER, Archived, Candidate, Event, Read, Session, Slot, Turn, Write
 
 if TYPE_CHECKING:
     from mam.space import Space
@@ -53,6 +55,7 @@ class Chat:
     def __init__(self, space: Space, session: Session):
         self.space, self.id, self.temporary = space, session.id, session.temporary
         self._title, self._said = session.title, []  # of a temporary session, which is nowhere else
+        self._mounted: dict[str, bool] = {}  # likewise
 
     @property
     def title(self) -> str:
@@ -70,6 +73,28 @@ class Chat:
 
     def turns(self) -> list[Turn]:
         return list(self._said) if self.temporary else self.space.turns(self.id)
+
+    @property
+    def mounted(self) -> dict[str, bool]:
+        """The packs that are asked with every message (see `mam.packs`), and whether in stages."""
+        return self.space.there(self._mounted) if self.temporary else self.space.mounted(self.id)
+
+    def mount(self, pack: str, in_stages: bool = False) -> None:
+        """Ask a pack of this user with every message from now on. Raises MissingError when there is none such.
+
+        in_stages: the base finds what has to be asked, instead of asking the message itself. For one that is larger
+        than the default: it takes several calls of it.
+        """
+        name = self.space.open_pack(pack).name
+        if self.temporary:
+            self._mounted[name] = in_stages
+        else:
+            self.space.mount(self.id, name, in_stages=in_stages)
+
+    def unmount(self, pack: str) -> None:
+        self._mounted.pop(pack, None)
+        if not self.temporary:
+            self.space.mount(self.id, pack, on=False)
 
     def take_back(self) -> Turn:
         """Unsay the last message, as `Space.take_back`; returns its turn. Raises InputError when there is none."""
@@ -122,20 +147,21 @@ class Chat:
         text, speaker, at = cleaned(text), named(speaker), (at or datetime.now()).astimezone()
         said = {"text": "", "reply": text} if speaker == ASSISTANT else {"text": text, "reply": ""}
         turn = Turn(new_id(), self.id, at=at.astimezone(UTC), thresholds=self._thresholds(), **said)
-        with self.space.engine.lock:
-            began = self.space.version()
-            candidates = _candidates(text, speaker, at, self._before())
-            hidden = self.space.encoded(_texts(candidates))
-            writes, rejected, archived = self._write(turn, candidates, hidden)
-            turn = replace(turn, writes=writes, rejected=rejected, archived=archived)
-            self._save(turn, began=began, seen=[write.slot for write in writes])
+        began = self.space.version()
+        candidates = _candidates(text, speaker, at, self._before())
+        hidden = self.space.encoded(_texts(candidates))
+        writes, rejected, archived = self._write(turn, candidates, hidden, began)
+        turn = replace(turn, writes=writes, rejected=rejected, archived=archived)
+        self._save(turn, began=began, seen=[write.slot for write in writes])
         return writes, rejected
 
-    def _write(self, turn: Turn, candidates: Sequence[Candidate], hidden: dict) -> tuple[tuple, tuple, tuple]:
-        """(writes, rejected, archived), as `Space.write`; a temporary session only judges."""
+    def _write(
+        self, turn: Turn, candidates: Sequence[Candidate], hidden: dict, began: int, seen: Sequence[Slot] = ()
+    ) -> tuple[tuple, tuple, tuple]:
+        """(writes, rejected, archived), as `draft.write`; a temporary session only judges."""
         if self.temporary:
-            return (), self.space.judged(candidates, hidden, "this conversation is temporary"), ()
-        return self.space.write(turn, candidates, hidden)
+            return (), draft.judged(self.space, candidates, hidden, "this conversation is temporary"), ()
+        return draft.write(self.space, turn, candidates, hidden, began, seen)
 
     def _save(self, turn: Turn, **how) -> None:
         if self.temporary:
@@ -149,14 +175,19 @@ class Chat:
         space, engine, watch = self.space, self.space.engine, Stopwatch()
         now = datetime.now().astimezone()
         turn = Turn(id, self.id, text, "", now.astimezone(UTC), thresholds=self._thresholds())
+        began = space.version()
+        recalled, calls = space.consult(self.mounted, text, stop)
+        if calls:
+            turn = replace(turn, calls=calls)
+            watch.lap("packs")
+        before = self._before() if before is None else before
+        candidates = _candidates(text, USER, now, before)
+        watch.lap("split")
+        hidden = space.encoded([text, *_texts(candidates)])
+        watch.lap("encode")
         with engine.lock:
             space.refresh()
-            began, before = space.version(), self._before() if before is None else before
-            candidates = _candidates(text, USER, now, before)
-            watch.lap("split")
-            hidden = space.encoded([text, *_texts(candidates)])
-            watch.lap("encode")
-            reading = space.reading(text, hidden[text], k)
+            reading = joined(space.reading(text, hidden[text], k), recalled, engine.memory.settings.reading.given)
             reads = engine.within(reading.reads)
             turn = replace(turn, reads=reads, null_weight=reading.null_weight, asked=reading.asked)
             turn = replace(turn, abstained=reading.decision == ABSTAINS, base=engine.base.name)
@@ -164,20 +195,23 @@ class Chat:
         reply = Reply(space, text, before, turn, manner, stop, watch)
         pieces = reply.abstention() if turn.abstained else reply.pieces()
         try:
-            yield Event("read", turn.reads)
-            if first := next(pieces, ""):  # nobody waits for gate and disk before the first word
-                yield Event("token", first)
-        finally:  # what was said is remembered, also when nobody listens to the reply any more
-            reply.writes, reply.rejected, reply.archived = self._write(turn, candidates, hidden)
-            reply.seen += [write.slot for write in reply.writes]
-            watch.lap("write")
-        try:
-            yield Event("write", reply.writes)
-            for piece in pieces:
-                yield Event("token", piece)
+            try:
+                yield Event("read", turn.reads)
+                if first := next(pieces, ""):  # nobody waits for gate and disk before the first word
+                    yield Event("token", first)
+            finally:  # what was said is remembered, also when nobody listens to the reply any more
+                reply.writes, reply.rejected, reply.archived = self._write(turn, candidates, hidden, began, reply.seen)
+                reply.seen += [write.slot for write in reply.writes]
+                watch.lap("write")
+            try:
+                yield Event("write", reply.writes)
+                for piece in pieces:
+                    yield Event("token", piece)
+            finally:
+                turn = reply.finished()
+                self._save(turn, finished=True, began=began, seen=reply.seen)
         finally:
-            turn = reply.finished()
-            self._save(turn, finished=True, began=began, seen=reply.seen)
+            space.released(reply.seen)
         yield Event("turn", turn)
 
     def _thresholds(self) -> dict[str, float]:
@@ -337,4 +371,6 @@ def _still_true(space: Space, turn: Turn) -> bool:
     are not the base's own words, and it would imitate them.
     """
     slots = [write.slot for write in turn.writes] + [read.slot for read in turn.reads if read.given]
-    return not turn.abstained and all(space.holds(slot) for slot in slots)
+    told = {call.pack for call in turn.calls if call.to == "pack" and not call.pruned}
+    lost = told - {read.slot.document for read in turn.reads}  # gone while the reply was spoken
+    return not turn.abstained and not lost and all(space.holds(slot) for slot in slots)

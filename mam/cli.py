@@ -34,6 +34,7 @@ ELSEWHERE = {  # name: (module with add_arguments(parser) and run(options), what
     "attach": ("mam.train.attach", "train its integrator for another base"),
     "bench": ("mam.bench.cli", "measure it"),
     "account": ("mam.accounts", "add somebody who may log in to the page, or change a password"),
+    "pack": ("mam.packs.cli", "knowledge in weights: documents that a small language model has learned"),
     "serve": ("mam.serve.cli", "offer base and memory to programs: OpenAI's chat API, REST and MCP"),
     "key": ("mam.serve.keys", "make an API key for a user of the server, or take all of theirs away"),
     "mcp": ("mam.serve.mcp", "offer the memory as MCP tools over stdin and stdout"),

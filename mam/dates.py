@@ -17,6 +17,7 @@ import dateparser
 from dateutil.relativedelta import relativedelta
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+CLAUSE = 200  # characters around an expression in which the verb of its clause is looked for
 MONTHS = tuple("january february march april may june july august september october november december".split())
 
 _NUMBER = r"(?:\d{1,3}|an?|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|a\s+couple\s+of)"
@@ -63,6 +64,9 @@ _YEARLY = re.compile(
     r"(?:\s+on)?(?:\s+the)?)\s*[:=]?\s*\Z",
     re.IGNORECASE,
 )
+_EVERY = re.compile(r"\bevery\s+\Z", re.IGNORECASE)
+_EXPLAINED = re.compile(r"\s*\(")
+_ALIKE = str.maketrans("ıİſ", "iis")  # letters that a pattern takes for i and s when case is ignored
 _KINDS = ("day", "weekday", "span", "ahead", "ago", "iso", "day_month", "month_day")
 
 
@@ -81,7 +85,7 @@ def resolve(text: str, now: datetime) -> tuple[str, str | None]:
             continue
         day, words = found
         first = first or day.isoformat()
-        if words and not text[match.end() :].lstrip().startswith("("):
+        if words and not _EXPLAINED.match(text, match.end()):
             pieces += [text[done : match.end()], f" ({words})"]
             done = match.end()
     return "".join(pieces) + text[done:], first
@@ -98,17 +102,18 @@ def _meaning(match: re.Match, text: str, today: date) -> tuple[date, str] | None
     if kind == "weekday":
         return _weekday(match, text, today)
     if kind == "span":
-        return _span(match["turn"].lower(), match["unit"].lower(), today)
+        return _span(_lower(match["turn"]), _lower(match["unit"]), today)
     if kind in ("day_month", "month_day"):
         return _calendar_day(match, kind, text, today)
     if kind == "ahead" and _tells_of_past(text, match):
         return None  # "I read it in two days"
-    expression = " ".join(match[kind].lower().split())
+    if kind == "iso":
+        day = _date(*map(int, match["iso"].split("-")))
+        return (day, "") if day else None
+    expression = " ".join(_lower(match[kind]).split())
     day = _parsed(_plain(expression), today)
     if day is None:
         return None
-    if kind == "iso":
-        return day, ""
     if "year" in expression:
         return day, str(day.year)
     if "month" in expression:
@@ -126,10 +131,10 @@ def _plain(expression: str) -> str:
 
 
 def _weekday(match: re.Match, text: str, today: date) -> tuple[date, str] | None:
-    which = match["which"].lower()
-    if re.search(r"\bevery\s+$", text[: match.start()], re.IGNORECASE):
+    which = _lower(match["which"])
+    if _before(_EVERY, text, match):
         return None
-    ahead = (WEEKDAYS.index(match["name"].lower()) - today.weekday()) % 7  # 0..6 days, today included
+    ahead = (WEEKDAYS.index(_lower(match["name"])) - today.weekday()) % 7  # 0..6 days, today included
     if which == "last" or (which == "on" and _tells_of_past(text, match)):
         ahead -= 7
     elif ahead == 0 and which in ("next", "coming"):
@@ -158,16 +163,18 @@ def _calendar_day(match: re.Match, kind: str, text: str, today: date) -> tuple[d
     word = match["month"]
     if kind == "month_day" and word in ("may", "march", "mar") and not re.search(r"(?:st|nd|rd|th)\Z", match[kind]):
         return None  # "they may 2 or 3 times", "we march 4 miles"
-    expression = " ".join(re.sub(r"\b(?:of|the)\b|\.", " ", match[kind], flags=re.IGNORECASE).split())
+    said = _lower(match[kind])
+    number = int(re.search(r"\d+", said)[0])
+    month = next(at for at, name in enumerate(MONTHS, 1) if name[:3] in said)
     if year := match["year"] or match["year_after"]:
-        day = _parsed(f"{expression} {year}", today)
+        day = _date(int(year), month, number)
         return (day, "") if day else None
-    if _YEARLY.search(text[: match.start()]):
+    if _before(_YEARLY, text, match):
         return None  # the same day every year
     past = _tells_of_past(text, match)
     step = -1 if past else 1
     for year in range(today.year, today.year + 9 * step, step):  # up to 8 years to the next 29 February
-        day = _parsed(f"{expression} {year}", today)
+        day = _date(year, month, number)
         if day and (day <= today if past else day >= today):
             return day, long_date(day)
     return None
@@ -178,15 +185,25 @@ def _tells_of_past(text: str, match: re.Match) -> bool:
 
     A perfect ("I've booked"), a passive ("it'll be delivered") and an adjective ("the finished one") are not.
     """
-    before = re.split(r"[,;:]", text[: match.start()])[-1]
-    after = text[match.end() :] if not before.strip() else re.split(r"[,;:]", text[match.end() :])[0]
+    before = re.split(r"[,;:]", text[max(0, match.start() - CLAUSE) : match.start()])[-1]
+    after = text[match.end() : match.end() + CLAUSE]
+    after = re.split(r"[,;:]", after)[0] if before.strip() else after
     ahead = _is_past(_words(before), nearest_last=True)
     return bool(_is_past(_words(after), nearest_last=False) if ahead is None else ahead)
 
 
+def _before(pattern: re.Pattern, text: str, match: re.Match) -> bool:
+    """Whether the words right before an expression are these; the pattern ends with \\Z."""
+    return bool(pattern.search(text, max(0, match.start() - CLAUSE), match.start()))
+
+
+def _lower(text: str) -> str:
+    return text.translate(_ALIKE).lower()
+
+
 def _words(text: str) -> list[str]:
     text = text.lower()
-    for short, spelt in _SHORT:
+    for short, spelt in _SHORT if "'" in text or "’" in text else ():
         text = short.sub(spelt, text)
     return re.findall(r"\w+", text)
 
@@ -203,6 +220,14 @@ def _is_past(words: list[str], *, nearest_last: bool) -> bool | None:
         elif words[place] in _PRESENT:
             return False
     return None
+
+
+def _date(year: int, month: int, day: int) -> date | None:
+    """None for a day that no calendar has. Not by dateparser, which is slow: a message may be a list of dates."""
+    try:
+        return date(year, month, day)
+    except ValueError:
+        return None
 
 
 @lru_cache(maxsize=1024)

@@ -28,6 +28,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from mam.errors import InputError, WeightsError
 
+RELUCTANT = 3.0  # nats by which ending may be likelier than going on with a list that is not complete
 COLDEST = 1e-6  # temperatures below are greedy: logits divided by them are none any more
 MISFIT = "This memory was prepared for another base; attach it to this one first."
 
@@ -49,11 +50,12 @@ class Prepared:
 
 
 class Listing:
-    """What a reply still has to come to before it may end: `listing(token)` is the token to say instead of `token`.
+    """What a reply still has to come to before it may end: the token to say instead of `token`, given its logits.
 
     A base of this size ends a list after its first item, however it is trained, so the end of a sentence becomes an
     "and" as long as there is a slot of which no word was said that is its own, neither another slot's nor the prompt's:
-    a hard form of the coverage penalty (Wu et al. 2016, eq. 14). At most once for each slot after the first.
+    a hard form of the coverage penalty (Wu et al. 2016, eq. 14). At most once for each slot after the first, and only
+    where the base itself would nearly have gone on: most of what is read together is no list.
     """
 
     def __init__(self, memory: Prepared | None, prompt: Iterable[int], stop_ids: frozenset[int]):
@@ -63,12 +65,16 @@ class Listing:
             self.unsaid = [own for item in memory.items if (own := item - asked)]
             self.left, self.ends = len(memory.items) - 1, memory.ends | stop_ids
 
-    def __call__(self, token: int) -> int:
+    def __call__(self, token: int, logits: Tensor) -> int:
+        """logits: (1, vocab), from which the token was taken."""
         if not self.unsaid or not self.left:
             return token
         if token in self.ends and self.begun:
+            more = self.memory.going_on
+            if logits[0, more] < logits[0, token] - RELUCTANT:
+                return token
             self.left -= 1
-            return self.memory.going_on
+            return more
         self.unsaid = [own for own in self.unsaid if token not in own]
         self.begun = True
         return token
@@ -259,7 +265,8 @@ def generate(
     for _ in range(room):
         if stop is not None and stop.is_set():
             return
-        token = listing(sample(forward.step(new)))
+        logits = forward.step(new)
+        token = listing(sample(logits), logits)
         if token in stop_ids:
             return
         yield token

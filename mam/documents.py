@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -41,15 +41,23 @@ class Piece:
 def pieces(path: str | os.PathLike, told: datetime) -> Iterator[Piece]:
     """The pieces of a document, in order. Raises InputError for a file that cannot be read."""
     path = Path(path)
+    for text, place in texts(path):
+        for candidate in _candidates(text, path, told):
+            yield Piece(candidate, place(candidate.span[0]))
+
+
+def texts(path: Path) -> Iterator[tuple[str, Callable[[int], str]]]:
+    """(text, what names the place of a character in it): of each page of a PDF, of the whole of another document.
+
+    Raises InputError for a file that cannot be read.
+    """
     if path.suffix.lower() == ".pdf":
         for number, text in enumerate(_pages(path), 1):
-            for candidate in _candidates(text, path, told):
-                yield Piece(candidate, f"page {number}")
+            yield text, lambda at, number=number: f"page {number}"
     elif path.suffix.lower() in PLAIN:
         text = _text(path)
         ends = [match.start() for match in re.finditer("\n", text)]
-        for candidate in _candidates(text, path, told):
-            yield Piece(candidate, f"line {bisect_right(ends, candidate.span[0] - 1) + 1}")
+        yield text, lambda at: f"line {bisect_right(ends, at - 1) + 1}"
     else:
         raise InputError(f"{path} is no text; documents end in {', '.join(PLAIN)} or .pdf.")
 

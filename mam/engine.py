@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from mam import base as bases
 from mam import decode, notes
 from mam import device as devices
 from mam.base import Base
-from mam.batch import Batch
+from mam.batch import Batch, replies
 from mam.decode import Prepared
 from mam.errors import UnattachedError, WeightsError
 from mam.fairlock import FairLock
@@ -72,6 +72,16 @@ class Engine:
             if token is None:
                 return
             yield token
+
+    def replies(
+        self,
+        asked: Sequence[tuple[list[int], Prepared | None]],
+        max_tokens: int,
+        enough: Callable[[int, list[int]], bool],
+    ) -> list[list[int]]:
+        """The tokens of several replies that read memories, side by side; see `mam.batch.replies`. To be called without
+        the lock."""
+        return replies(self.base, self.lock, asked, max_tokens, enough)
 
     def about(self) -> dict[str, str]:
         """What is loaded, for people."""

@@ -25,12 +25,13 @@ characters; ids are 8 to 64 letters, digits, "-" or "_"; times are ISO 8601 with
     trace      writes, rejected, reads: lists of the three kinds below; null_weight?, asked?: numbers; abstained?,
                stopped?: true or false; given?: text; tokens?: from 0; timing?: {stage: seconds}; archived?: a list;
                thresholds?: {name: number}; base?: text;
-               sent?: requests, {"messages": [{"role": text, "content": text}], and other JSON}
+               calls?: a list; sent?: requests, {"messages": [{"role": text, "content": text}], and other JSON}
     of writes      slot; score: number; relation: "new", "duplicate" or "update"; superseded?: id;
                    relation_score?: number
     of rejected    text, said: texts; span; speaker?, context?, why?: texts; when?: ISO date; score?: number
     of reads       slot; weight: number; parts?: {name: number}; given?: true or false
     of archived    slot; score: number; parts?: {name: number}
+    of calls       stage, to, asked, reply: texts; shard?, pruned?, pack?: texts; confidence?: number
 """
 
 from __future__ import annotations
@@ -196,7 +197,7 @@ def _written(user: str, lines: Iterable[dict]) -> Iterator[str]:
 
 
 def _write(path: Path, user: str, lines: Iterable[dict]) -> None:
-    _check_name(path)
+    check_name(path)
     part = path.with_name(f".{path.name}{PART}")
     try:
         with part.open("w", encoding="utf-8") as file:
@@ -209,7 +210,7 @@ def _write(path: Path, user: str, lines: Iterable[dict]) -> None:
         raise InputError(f"{path} could not be written ({error.strerror}); choose another place.") from error
 
 
-def _check_name(path: Path) -> None:
+def check_name(path: Path) -> None:
     """An export would replace a memory, and to open one is to unlock it (see `database.RawFile`)."""
     if re.fullmatch(r"memory-.+\.db(-\w.*)?", path.name):
         raise InputError(f"{path} is named as a memory itself is; choose another file.")
@@ -220,7 +221,7 @@ def _check_name(path: Path) -> None:
 
 def _numbered(path: Path) -> Iterator[tuple[int, str]]:
     """Lines that are not empty, with their numbers; the first one always, even if it is."""
-    _check_name(path)
+    check_name(path)
     with legible(path):
         # bytes that are no UTF-8 are found, and named with their line, as half characters
         with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:

@@ -74,7 +74,9 @@ def _keys(space: Space, slots: Sequence[Slot], what: str, progress: Progress) ->
     memory = space.engine.memory
     made = [np.zeros((0, memory.dim), dtype=np.float32)]
     for start in range(0, len(slots), BATCH):
+        part = [slot.text for slot in slots[start : start + BATCH]]
+        hidden = space.encoded(part)
         with space.engine.lock:
-            made.append(memory.keys(memory.encode([slot.text for slot in slots[start : start + BATCH]])))
+            made.append(memory.keys(np.stack([hidden[text] for text in part])))
         progress(what, min(start + BATCH, len(slots)), len(slots))
     return np.concatenate(made)

@@ -174,17 +174,26 @@ class Lookback:
 
         Nothing is stored. See `mam.whatif.what_if` for what can be changed.
         """
-        return whatif.what_if(self, turn, **change)
+        try:
+            return whatif.what_if(self, turn, **change)
+        finally:
+            self.released(read.slot for read in turn.reads)
 
     def attribution(self, turn: Turn) -> Attribution:
         """How much each token of the reply looked at each slot: shares of attention (tokens, slots)."""
         check(self.engine, turn)
         with self.engine.lock:
-            return attribution(self.engine.base, self.engine.integrator, turn)
+            try:
+                return attribution(self.engine.base, self.engine.integrator, turn)
+            finally:
+                self.released(read.slot for read in turn.reads)
 
     def influence(self, turn: Turn) -> np.ndarray:
         """How differently each token of the reply would be said without each slot: nats (tokens, slots)."""
-        return influence(self.engine, turn)
+        try:
+            return influence(self.engine, turn)
+        finally:
+            self.released(read.slot for read in turn.reads)
 
     # -- all of it ------------------------------------------------------------------------------------------------
 

@@ -53,10 +53,11 @@ def compose(
     lead = [_message("system", system)] if system else []
     reply = min(max_tokens, base.context // 4)
     room = min(base.context - start - reply, PROMPT_TOKENS)
-    most = room - base.count(system) - base.count(text) if whole else min(HISTORY_TOKENS, room // 2)
+    said = base.count(text)
+    most = room - base.count(system) - said if whole else min(HISTORY_TOKENS, room // 2)
     history: list[list[Message]] = []
     spent = 0
-    for turn in reversed(before):
+    for turn in reversed(before if said < room else ()):  # beside a message that is cut there is no room for others
         spoken = [_message("user", turn.text), _message("assistant", turn.reply)]
         spent += sum(base.count(message["content"]) + 8 for message in spoken)
         if spent > most:

@@ -35,6 +35,7 @@ PIECE, STRIDE = 8, 4  # bytes: any 11 bytes of a text hold one of its pieces
 POINTERS = 16  # bytes; less in an unused part is only what is left of pointers to rows
 MANY = 64  # byte strings; more are looked for together
 ROUGH, CHUNK = 20, 1 << 23  # bits of a hash; bytes looked at together
+PACKS = "packs"  # the folder of all users' packs; in it each has one of their own (see `mam.packs.store`)
 INNER = 0x05
 HEADS = {0x02: 12, INNER: 12, 0x0A: 8, 0x0D: 8}  # bytes before the cell pointers, by the first byte of a tree's page
 
@@ -166,6 +167,9 @@ def own_files(database: Database) -> list[Path]:
 
 
 def _is_own(file: Path, database: Database) -> bool:
+    place = file.relative_to(database.folder).parts
+    if place[0] == PACKS and len(place) > 1:
+        return place[1] == database.file.stem.removeprefix("memory-")
     if file.name.startswith("memory-") and ".db" in file.name:
         return file.name.startswith(database.file.name)
     return exchange.owner(file) in (None, database.user)

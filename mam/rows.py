@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime
 
 from mam.errors import StoreError
-from mam.values import Archived, Candidate, Read, Session, Slot, Turn, Version, Write
+from mam.values import Archived, Call, Candidate, Read, Session, Slot, Turn, Version, Write
 
 _SLOT_FIELDS = {field.name for field in fields(Slot)}
 TITLE_LENGTH = 48  # characters of a first message shown as the title of its session
@@ -161,6 +161,7 @@ def turn_from(id: str, session: str, text: str, reply: str, at: datetime, trace:
     values["rejected"] = tuple(Candidate(**{**item, "span": tuple(item["span"])}) for item in trace["rejected"])
     values["archived"] = tuple(Archived(**{**item, "slot": _slot(item["slot"])}) for item in trace.get("archived", ()))
     values["sent"] = tuple(map(_request, trace.get("sent", ())))
+    values["calls"] = tuple(map(_call, trace.get("calls", ())))
     return Turn(id=id, session=session, text=text, reply=reply, at=at, **values)
 
 
@@ -169,6 +170,15 @@ def _request(body: dict) -> dict:
     if not all(isinstance(message[part], str) for message in body["messages"] for part in ("role", "content")):
         raise TypeError("a message without words")
     return body
+
+
+def _call(row: dict) -> Call:
+    """Raises TypeError for what is none."""
+    call = Call(**row)
+    texts = (call.stage, call.to, call.asked, call.reply, call.shard, call.pruned, call.pack)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(call.confidence, float | None):
+        raise TypeError("a question to a pack without words")
+    return call
 
 
 def _slot(row: dict) -> Slot:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from mam.engine import Engine
 from mam.errors import InputError, StoreError
 from mam.index import SlotIndex
 from mam.lookback import Lookback
+from mam.packs.shelf import Shelf
 from mam.reader import Reading
 from mam.store import Store, new_id
 from mam.timeline import Timeline
@@ -34,27 +35,27 @@ from mam.values import (
     SUPERSEDED,
     USER,
     Archived,
-    Candidate,
     Certificate,
     Merged,
     Read,
     Session,
     Slot,
     Turn,
-    Write,
 )
 
 LONGEST_TEXT = exchange.LONGEST_MESSAGE
 LONGEST_SLOT = exchange.LONGEST["text"]  # characters of a memory
 LONGEST_QUERY = 4_000  # characters of a message that the reader looks at
 MOST_READ = 64  # slots
-NEAR = 8  # active slots that the relation head compares a candidate with
-BATCH = 256  # texts encoded at once when many are imported
+BATCH = 256  # keys made and kept at once when a memory is opened with another memory model
+PIECE = 64  # texts encoded before others get a turn with the networks; fewer where they are long:
+PIECE_CHARACTERS = 4_096  # so many characters in all, the longest counted for each
+ENCODED = 512  # characters of a text at most that the encoder looks at: it counts tokens
 
 Progress = Callable[[str, int, int], None]  # is told what is being done, how much of it is done, and of how much
 
 
-class Space(Lookback):
+class Space(Lookback, Shelf):
     """A user's memory. Safe to share between threads; other processes may change the same memory meanwhile.
 
     All methods raise InputError for unknown ids and unusable input, StoreError when the file cannot be used.
@@ -66,6 +67,7 @@ class Space(Lookback):
         self._index = SlotIndex(engine.memory.dim)
         self._held: dict[str, str] = {}  # id -> text of what the index holds
         self._seen = -1  # data version of the store that the index is at
+        self._opened = {}  # packs, by name
         self._atlas = Atlas(self)
         self._timelines: tuple[int, dict[str | None, Timeline]] = (-1, {})  # as of a data version, by session
         self._load()
@@ -220,17 +222,24 @@ class Space(Lookback):
         """
         if not ids:
             raise InputError("Say which memories to purge.")
-        return proof.purged(self, lambda: self.store.purge_slots(ids), ids)
+        return proof.purged(self, lambda: self.struck(ids, lambda: self.store.purge_slots(ids)), ids)
 
     def purge_session(self, id: str) -> Certificate:
         """The same for a session: its turns, and every slot that was told in it."""
-        told = [slot.id for slot in self.store.slots(None, session=id, limit=proof.MOST)]
-        return proof.purged(self, lambda: self.store.purge_session(id), told)
+        told = [slot.id for slot in self.store.slots(None, session=id)]
+        done = proof.purged(self, lambda: self.struck(told, lambda: self.store.purge_session(id)), told)
+        self._unmount_all(id)
+        return done
 
     def purge_everything(self) -> Certificate:
-        """The same for all there is of this user."""
+        """The same for all there is of this user, packs too."""
         some = [slot.id for slot in self.store.slots(limit=proof.MOST)]
-        return proof.purged(self, self.store.purge_everything, some)
+
+        def erase() -> Certificate:
+            self._remove_packs()
+            return self.store.purge_everything()
+
+        return proof.purged(self, erase, some)
 
     def read(self, query: str, k: int = 8) -> Reading:
         """Read without chatting: at most `k` slots with their weights, the null weight and what it leads to."""
@@ -304,43 +313,7 @@ class Space(Lookback):
         """
         return intake.ingest(self, path, progress or self.progress)
 
-    # -- the two halves of a turn (see `chat`) ----------------------------------------------------------------------
-
-    def write(
-        self, turn: Turn, candidates: Sequence[Candidate], hidden: dict[str, np.ndarray]
-    ) -> tuple[tuple[Write, ...], tuple[Candidate, ...], tuple[Archived, ...]]:
-        """Gate, relation head and store: save the turn that begins, keep what is worth it, and say why the rest is not.
-
-        Returns also which slots had to make room.
-        hidden: encoder output (hidden,) float32 of every candidate's text and context.
-        """
-        memory = self.engine.memory
-        writes, rejected = [], []
-        with self.writing():
-            self.store.save_turn(turn)
-            for candidate, key in zip(*self._gated(candidates, hidden), strict=True):
-                if candidate.why:
-                    rejected.append(candidate)
-                    continue
-                near = [slot for slot, _ in self._index.nearest(key, NEAR)]
-                relation = memory.relate(candidate.text, near)
-                if relation.kind == "duplicate":
-                    writes.append(Write(relation.slot, candidate.score, "duplicate", None, relation.score))
-                    continue
-                slot = self.store.add_slot(_slot(candidate, turn), key, memory.fingerprint, "chat")
-                superseded = relation.slot.id if relation.kind == "update" else None
-                if superseded:
-                    self.store.supersede_slot(superseded, slot.id)
-                writes.append(Write(slot, candidate.score, relation.kind, superseded, relation.score))
-                self.refresh()  # the next candidate may repeat this one
-            archived = self.make_room({write.slot.id for write in writes})
-        return tuple(writes), tuple(rejected), archived
-
-    def judged(self, candidates: Sequence[Candidate], hidden: dict[str, np.ndarray], why: str) -> tuple[Candidate, ...]:
-        """What the gate thinks of candidates of which none is kept, for the reason `why`."""
-        with self.engine.lock:
-            found, _ = self._gated(candidates, hidden)
-        return tuple(replace(candidate, why=candidate.why or why) for candidate in found)
+    # -- for turns (see `chat` and `draft`) ---------------------------------------------------------------------------
 
     def make_room(self, fresh: set[str]) -> tuple[Archived, ...]:
         """Inside `writing`: archive what is beyond the capacity; see `upkeep.make_room`."""
@@ -351,32 +324,17 @@ class Space(Lookback):
         """What the reader sees: every active slot, as of the last refresh."""
         return self._index
 
-    def _gated(self, candidates: Sequence[Candidate], hidden: dict[str, np.ndarray]) -> tuple[list, Sequence]:
-        """Candidates with the gate's score (and why not, where it stays below the threshold), and their keys."""
-        if not candidates:
-            return [], []
-        memory = self.engine.memory
-        texts = np.stack([hidden[candidate.text] for candidate in candidates])
-        contexts = np.stack([hidden[candidate.context] for candidate in candidates])
-        scores = memory.gate(list(candidates), texts, contexts)
-        judged = []
-        for candidate, score in zip(candidates, scores, strict=True):
-            why = ""
-            if len(candidate.text) > LONGEST_SLOT:
-                why = "too long to be one memory"
-            elif score < memory.gate_threshold:
-                why = "asks instead of telling" if candidate.said.endswith("?") else "nothing to remember"
-            judged.append(replace(candidate, score=float(score), why=why))
-        return judged, memory.keys(texts)
-
     def reading(self, query: str, hidden: np.ndarray, k: int) -> Reading:
         """The reader's weights for a message with encoder output `hidden` (hidden,) float32."""
         return self.engine.memory.read(query[:LONGEST_QUERY], hidden, self._index, k)
 
-    def encoded(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        """Encoder output (hidden,) float32 of each different text, made in one batch."""
-        unique = list(dict.fromkeys(texts))
-        return dict(zip(unique, self.engine.memory.encode(unique), strict=True))
+    def encoded(self, texts: Iterable[str]) -> dict[str, np.ndarray]:
+        """Encoder output (hidden,) float32 of each different text; others take turns with the networks meanwhile."""
+        found: dict[str, np.ndarray] = {}
+        for part in _pieces(dict.fromkeys(texts)):
+            with self.engine.lock:
+                found |= zip(part, self.engine.memory.encode(part), strict=True)
+        return found
 
     # -- store, index and caches agree ------------------------------------------------------------------------------
 
@@ -397,8 +355,9 @@ class Space(Lookback):
                     self._held, self._seen = {}, -1
                 raise
 
-    def refresh(self) -> None:
-        """Carry what happened in the store, here or in another process, into the index and the block cache."""
+    def refresh(self) -> int:
+        """Carry what happened in the store, here or in another process, into the index and the block cache; returns
+        the data version that they are at."""
         with self.engine.lock:
             seen, changed, gone = self.store.changes(self._seen)
             for id in [*(slot.id for slot in changed), *gone]:
@@ -410,6 +369,7 @@ class Space(Lookback):
                 self._index.add(active, self._keys(active))
                 self._held |= {slot.id: slot.text for slot in active}
             self._seen = seen
+            return seen
 
     def _load(self) -> None:
         """The first refresh. Without the garbage collector, which would walk through all slots again and again."""
@@ -422,8 +382,8 @@ class Space(Lookback):
                 gc.enable()
 
     def holds(self, slot: Slot) -> bool:
-        """Whether the slot is active with the text it has here, as of the last refresh."""
-        return self._held.get(slot.id) == slot.text
+        """Whether the slot is active with the text it has here, as of the last refresh; or a pack still says it."""
+        return self._held.get(slot.id) == slot.text or self.still_said(slot)
 
     def current(self, reads: tuple[Read, ...]) -> tuple[Read, ...]:
         """The same reads with edited slots as they are now, and without those that are no longer active."""
@@ -431,11 +391,12 @@ class Space(Lookback):
             self.refresh()
         if all(self.holds(read.slot) for read in reads):
             return reads
-        return tuple(
-            read if self.holds(read.slot) else replace(read, slot=self.store.slot(read.slot.id))
-            for read in reads
-            if read.slot.id in self._held
-        )
+        held = [read if self.holds(read.slot) else self._edited(read) for read in reads]
+        return tuple(read for read in held if read)
+
+    def _edited(self, read: Read) -> Read | None:
+        """A read with its slot as it is now; None if that is not active any more."""
+        return replace(read, slot=self.store.slot(read.slot.id)) if read.slot.id in self._held else None
 
     def _keys(self, slots: list[Slot]) -> np.ndarray:
         """Keys (len(slots), dim) float32: stored ones, and new ones for slots written under another memory model.
@@ -472,19 +433,16 @@ class Space(Lookback):
         return text, when, key
 
 
-def _slot(candidate: Candidate, turn: Turn) -> Slot:
-    return Slot(
-        id=new_id(),
-        text=candidate.text,
-        said=candidate.said,
-        speaker=candidate.speaker,
-        told=turn.at,
-        when=candidate.when,
-        session=turn.session,
-        turn=turn.id,
-        span=candidate.span,
-        score=candidate.score,
-    )
+def _pieces(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts in parts that keep the networks for a moment, those of like length together, as the encoder does it."""
+    part: list[str] = []
+    for text in sorted(texts, key=len):
+        if len(part) == PIECE or (len(part) + 1) * min(len(text), ENCODED) > PIECE_CHARACTERS:
+            yield part
+            part = []
+        part.append(text)
+    if part:
+        yield part
 
 
 def cleaned(text: str) -> str:

@@ -114,6 +114,20 @@ class Read:
 
 
 @dataclass(frozen=True)
+class Call:
+    """One question of an exchange with a pack (see `mam.packs`), to the executive or to the memory LM, in a stage."""
+
+    stage: str  # "grounding", "entities", "answer", "synthesis"
+    to: str  # "executive" or "pack"
+    asked: str
+    reply: str
+    shard: str = ""
+    confidence: float | None = None  # of the memory LM: geometric mean of its tokens' chances, 0..1
+    pruned: str = ""  # why it is not followed
+    pack: str = ""  # name of the pack, where several may be asked
+
+
+@dataclass(frozen=True)
 class Archived:
     """A slot that had to make room because the space is bounded: the one with the lowest score."""
 
@@ -154,6 +168,7 @@ class Turn:
     timing: dict[str, float] = field(default_factory=dict)  # seconds by stage
     archived: tuple[Archived, ...] = ()  # what made room for the writes
     thresholds: dict[str, float] = field(default_factory=dict)  # what decided, by name, 0..1
+    calls: tuple[Call, ...] = ()  # what the packs that were mounted were asked, and what they said
 
 
 @dataclass(frozen=True)

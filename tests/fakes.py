@@ -84,16 +84,21 @@ class Echo:
     """Makes the base of an engine say the slots that it was given, and nothing of use without any."""
 
     def __init__(self, engine):
-        self.base, self.text, self.prepared = engine.base, "", engine.integrator.prepare
+        self.base, self.prepared = engine.base, engine.integrator.prepare
         engine.base.generate, engine.integrator.prepare = self.generate, self.prepare
+        engine.replies = self.replies
 
     def prepare(self, reads):
-        self.text = " ".join(read.slot.text for read in reads)
-        return self.prepared(reads)
+        memory = self.prepared(reads)
+        memory.echo = " ".join(read.slot.text for read in reads)
+        return memory
 
     def generate(self, ids, *, max_tokens=128, memory=None, **_):
-        text = self.text if memory else "I see."
+        text = memory.echo if memory else "I see."
         yield from self.base.tokenizer(text)["input_ids"][:max_tokens]
+
+    def replies(self, asked, max_tokens, enough):
+        return [list(self.generate(ids, memory=memory, max_tokens=max_tokens)) for ids, memory in asked]
 
 
 class Blind(RuleMemory):

@@ -14,7 +14,7 @@ from fakes import RuleMemory
 from pages import DOG, ODD, open_memory, say
 from playwright.sync_api import expect
 
-from mam.errors import InputError, WeightsError
+from mam.errors import InputError, StoreError, WeightsError
 from mam.space import Space
 from mam.store import Store
 from mam.web import inside, talk
@@ -155,7 +155,7 @@ def test_the_guided_tour_leaves_the_own_memory_alone(served, tab):
     served.space.add(DOG)
     page = tab()
     page.locator("#tour-start").click()
-    expect(page.locator("#tour-words")).to_contain_text("1 of 8", timeout=60_000)
+    expect(page.locator("#tour-words")).to_contain_text("1 of 9", timeout=60_000)
     expect(page.locator("#sessions li")).to_have_count(4)
     expect(page.locator("#text textarea")).to_have_value(re.compile("bicycle"))
     page.locator("#send").click()
@@ -166,7 +166,7 @@ def test_the_guided_tour_leaves_the_own_memory_alone(served, tab):
     page.locator("#tour-next").click()
     expect(page.get_by_role("tab", name="Inside a turn")).to_have_attribute("aria-selected", "true")
     page.locator("#tour-reset").click()
-    expect(page.locator("#tour-words")).to_contain_text("1 of 8", timeout=60_000)
+    expect(page.locator("#tour-words")).to_contain_text("1 of 9", timeout=60_000)
     expect(page.locator("#sessions li")).to_have_count(4)
     page.locator("#tour-leave").click()
     expect(page.locator("#tour")).to_be_hidden()
@@ -338,6 +338,37 @@ def test_the_page_opens_while_the_networks_load_and_says_when_they_cannot(tmp_pa
         expect(page.locator("#status")).to_contain_text("weights are missing" if failing else "rules")
         page.close()
         blocks.close()
+
+
+@pytest.fixture
+def chats(desk):
+    """The handlers of the chat, and who asks."""
+    return Talk(desk), SimpleNamespace(username="ann", session_hash="tab")
+
+
+def test_what_was_said_before_stays_while_a_reply_is_spoken(chats):
+    talk, ann = chats
+    steps = list(talk.send(DOG, None, False, ann))
+    session = next(step[0] for step in steps if isinstance(step[0], str))
+    logs = [step[1] for step in talk.send("My cat is called Tom.", session, False, ann) if isinstance(step[1], str)]
+    assert len(logs) > 2 and all(DOG in log for log in logs)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_message_that_could_not_be_answered_is_in_its_box_and_replaces_no_other(chats, monkeypatch, again):
+    talk, ann = chats
+    session = next(step[0] for step in talk.send(DOG, None, False, ann) if isinstance(step[0], str))
+    list(talk.send("My cat is called Tom.", session, False, ann))
+
+    def full(*_):
+        raise StoreError("The disk is full.")
+
+    monkeypatch.setattr(Space, "consult", full)
+    steps, text = [], "My cat is called Tom." if again else "My cat is called Tim."
+    with pytest.raises(StoreError):
+        steps.extend(talk.again(session, ann) if again else talk.send(text, session, True, ann))
+    assert steps[-1][5:] == (text, False) and steps[-1][2] == ""
+    assert [turn.text for turn in talk.desk.chat(session, ann).turns()] == [DOG]
 
 
 def test_users_only_reach_what_is_theirs(tmp_path, engine):

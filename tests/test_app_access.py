@@ -6,7 +6,7 @@ import pytest
 from pages import CAT, DOG
 from playwright.sync_api import Page, expect
 
-VIEWS = ("Conversation", "Inside a turn", "What if", "Compare", "Memory", "Map", "Timeline", "Train")
+VIEWS = ("Conversation", "Inside a turn", "What if", "Compare", "Memory", "Packs", "Map", "Timeline", "Train")
 
 # controls that are shown and say nothing to a screen reader
 NAMELESS = """() => {

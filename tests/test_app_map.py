@@ -267,9 +267,9 @@ def test_users_only_see_and_change_what_is_theirs(tmp_path, engine):
     told(desk.space(ann))
     slot, turn = desk.space(ann).slots()[0], desk.space(ann).timeline().steps[0].turn
     view, time = Map(desk), Timeline(desk)
-    asked = (MAP, False, "Flat", "Kind", "dog", turn, slot.id)
-    assert MAX in view.drawing(*asked, ann)[0] and MAX not in "".join(view.drawing(*asked, bob))
-    assert slot.text in view.card(slot.id, MAP, ann) and slot.text not in view.card(slot.id, MAP, bob)
+    asked = (MAP, False, "Flat", "Kind", "dog", turn, True, slot.id)
+    assert MAX in view.drawing(*asked, ann)[0] and MAX not in "".join(view.drawing(*asked, bob)[:3])
+    assert slot.text in view.card(slot.id, None, MAP, ann) and slot.text not in view.card(slot.id, None, MAP, bob)
     session = desk.space(ann).sessions()[0].id
     assert slot.text not in "".join(time.replay(TIMELINE, session, False, 1, bob))
     assert view.chosen([slot.id], bob)[0].count("<li>") == 0

@@ -67,6 +67,25 @@ def test_edit_delete_restore_act_at_once_and_in_every_tab(served, tab):
     expect(there.locator("#slots .text")).to_have_text("My dog is called Max.")
 
 
+def test_what_is_pressed_on_one_memory_is_not_released_on_another_that_moved_there(served, tab):
+    kept, gone = served.space.add(DOG), served.space.add(CAT)
+    page = tab()
+    open_memory(page)
+    first = page.locator("tr[data-slot]").first
+    expect(first).to_contain_text(CAT)
+    first.get_by_role("button", name="Delete").hover()
+    page.mouse.down()
+    served.space.delete(gone.id)  # elsewhere: now the other one stands under the pointer
+    expect(first).to_contain_text(DOG)
+    page.mouse.up()
+    served.space.restore(gone.id)
+    expect(first).to_contain_text(CAT)
+    assert served.space.slot(kept.id).state == "active"
+    first.get_by_role("button", name="Delete").click()
+    expect(first).to_contain_text(DOG)
+    assert served.space.slot(gone.id).state == "deleted"
+
+
 def test_search_narrows_the_table(served, tab):
     for text in (DOG, "My cat is called Tom."):
         served.space.add(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -129,6 +130,28 @@ def test_recall_tells_a_memory_from_a_blind_one(world, monkeypatch):
     assert {"memory_date", "multi_slot", "baseline_prompts"} <= blind.keys()
     assert seeing["lost"].keys() == {"not_kept", "not_read", "integrating", "base"}
     assert blind["lost"]["not_read"] > 0 == blind["lost"]["integrating"] == blind["lost"]["base"]
+
+
+def test_an_interrupted_recall_goes_on_with_the_next_life(world, monkeypatch, tmp_path):
+    monkeypatch.setattr(recall, "BASELINES", ())
+    settings, asked, lives = replace(FEW, lives=2, limit=None, json=tmp_path / "recall.json"), recall.asked, []
+
+    def interrupted(world, life, minilm):
+        if len(lives) == 1:
+            lives.append(None)
+            raise KeyboardInterrupt
+        lives.append(life.seed)
+        return asked(world, life, minilm)
+
+    monkeypatch.setattr(recall, "asked", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        recall.run(world, settings)
+    results = recall.run(world, settings)
+    assert lives == [0, None, 1]
+    assert results["questions"] == recall.run(world, replace(settings, json=None))["questions"] > 6
+    monkeypatch.setattr(common, "_sha256", lambda file: "another")  # code or weights: measured anew
+    recall.run(world, settings)
+    assert lives[-2:] == [0, 1]
 
 
 def test_what_the_base_can_say_from_a_prompt_was_not_lost_in_it(world, monkeypatch):
@@ -320,6 +343,14 @@ def test_tables_are_made_from_the_files(tmp_path):
     table = readme.tables(tmp_path)
     assert "| `gate` | write gate, F1 of what is kept | 0.964 | ≥ 0.92 |" in table and "recall" not in table
     assert readme.tables(tmp_path / "none") == ""
+
+
+def test_figures_inside_figures_are_found(tmp_path):
+    seconds = {size: {"answer": {"median": 0.5 + int(size) / 10}} for size in ("1", "20")}
+    (tmp_path / "packs.json").write_text(json.dumps({"results": {"pack": 21.34, "seconds": seconds, "building": 3}}))
+    table = readme.tables(tmp_path)
+    assert "closed book: F1 | 21.3 |" in table and "of one story, s | 0.6 |" in table
+    assert "of 20 stories | 2.5 |" in table and "of 5 stories | – |" in table and "2,000 words | – |" in table
 
 
 def test_a_limited_run_stays_out_of_the_tables(tmp_path):

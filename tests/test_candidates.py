@@ -6,9 +6,11 @@ import time
 from datetime import datetime
 
 import pytest
+import sentencex
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mam import candidates
 from mam.candidates import split
 from mam.dates import resolve
 
@@ -144,8 +146,60 @@ def test_the_date_stays_out_of_what_was_said():
 
 def test_long_and_odd_texts_are_quick():
     resolve("in two weeks on 3 March", SUNDAY)  # dateparser loads its tables at the first call
-    for text in ("I like tea and I ", "my ", "a", "He said it there. ", "my x-", "the next "):
-        text = (text * 100_000)[:100_000]
-        started = time.perf_counter()
-        split(text, now=SUNDAY)
-        assert time.perf_counter() - started < 5
+    parts = (
+        "I like tea and I ",
+        "my ",
+        "a",
+        "He said it there. ",
+        "my x-",
+        "the next ",
+        "'",
+        "\n",
+        ". ",
+        "?!.,;:-('",
+        "🐕",
+    )
+    dates = "3 March, ", "on Friday 3 March ", "in two days ", "every ", "two days ago (really) "
+    for text in (*parts, *dates):
+        assert_quick((text * 100_000)[:100_000])
+    assert_quick("tea" + " " * 100_000 + "and I")
+    assert_quick(" ".join(f"{day % 28 + 1} March {1900 + day // 28}, 20{day % 99:02}-11-22" for day in range(4_000)))
+
+
+def assert_quick(text):
+    started = time.perf_counter()
+    split(text, now=SUNDAY)
+    assert time.perf_counter() - started < 5, text[:40]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "My dog is called Rex. He eats Mr. Hill's bananas on 3.5 of 7 days! Really? Yes... \n- tea\n- jam\n\n" * 40,
+        "我的狗叫雷克斯。它喜欢香蕉！" * 200,
+        "Das ist schön. Ich heiße Jörg. " * 90,
+        f"Short. {'x' * 5_000} and more. {'y' * 2_500}",
+        "\n\n" * 900 + "My cat. " * 20,
+        "word " * 2_000,
+    ],
+    ids=["prose", "chinese", "german", "unbroken", "lines", "endless"],
+)
+def test_a_text_in_windows_has_the_sentences_of_the_whole(text, monkeypatch):
+    monkeypatch.setattr(candidates, "WINDOW", len(text))
+    whole = candidates.sentences(text)
+    monkeypatch.setattr(candidates, "WINDOW", 700)
+    assert candidates.sentences(text) == whole
+    seen, cut = [], sentencex.get_sentence_boundaries
+    monkeypatch.setattr(sentencex, "get_sentence_boundaries", lambda *of: seen.append(len(of[1])) or cut(*of))
+    candidates.sentences(text)
+    assert max(seen) == 700 and sum(seen) < 3 * len(text)
+
+
+def test_blanks_around_a_clause_are_no_part_of_it():
+    found = split("My dog is called Rex   and   my cat is called Tom ; I  like tea.", now=SUNDAY)
+    assert [each.said for each in found] == ["My dog is called Rex", "my cat is called Tom", "I  like tea."]
+
+
+@pytest.mark.parametrize("text", ["See you next frıday.", "It was laſt week.", "THİS YEAR", "3 ſept"])
+def test_letters_that_only_look_like_a_day(text):
+    assert resolve(text, SUNDAY)[0].startswith(text.rstrip("."))

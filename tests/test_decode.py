@@ -122,7 +122,7 @@ def test_what_was_said_is_covered_from_then_on(tiny_base):
     )
 
 
-def test_a_reply_ends_when_each_item_was_come_to(tiny_base):
+def test_a_reply_ends_when_each_item_was_come_to(tiny_base, monkeypatch):
     end, also = EOS, ord("&")
     memory = memory_of(tiny_base.model, list(b"Rex"))
     memory.items, memory.ends, memory.going_on = (
@@ -131,21 +131,27 @@ def test_a_reply_ends_when_each_item_was_come_to(tiny_base):
         also,
     )
 
-    def say(text: bytes, prompt: bytes = b"?", **changes) -> bytes:
+    def logits(going_on: float) -> torch.Tensor:
+        return torch.zeros(1, 259).index_fill(1, torch.tensor([also]), going_on)
+
+    def say(text: bytes, prompt: bytes = b"?", going_on_by: float = 0.0, **changes) -> bytes:
         listing = decode.Listing(replace(memory, **changes), prompt, frozenset({end}))
-        return bytes(listing(token) for token in text)
+        return bytes(listing(token, logits(going_on_by)) for token in text)
 
     assert say(b"t.m.s..") == b"t&m&s.."  # and no more than that
     assert say(b"t.x.y.z.") == b"t&x&y.z."  # once for each further item, whatever comes
     assert say(b".t.") == b".t&"  # nothing is said yet
     assert say(b"t.m.", prompt=b"sugar?") == b"t&m."  # what the prompt says tells nothing
     assert say(b"t.m.", items=memory.items[:1]) == say(b"t.m.", going_on=None) == b"t.m."
-    assert decode.Listing(None, b"?", frozenset({end}))(end) == end
+    assert say(b"t.m.s..", going_on_by=-decode.RELUCTANT) == b"t&m&s.."
+    assert say(b"t.m.s..", going_on_by=-decode.RELUCTANT - 0.1) == b"t.m.s.."  # this base would never have gone on
+    assert decode.Listing(None, b"?", frozenset({end}))(end, logits(0)) == end
     listing = decode.Listing(memory, b"?", frozenset({end}))
-    assert [listing(ord("t")), listing(end)] == [ord("t"), also]
+    assert [listing(ord("t"), logits(0)), listing(end, logits(0))] == [ord("t"), also]
     plain = run(tiny_base.model, memory=replace(memory, items=()))
     ended = next(at for at, token in enumerate(plain) if at > 2 and token not in plain[:at])
     memory.items, memory.ends = (frozenset({plain[0]}), frozenset({end + 1})), frozenset({plain[ended]})
+    monkeypatch.setattr(decode, "RELUCTANT", float("inf"))
     assert run(tiny_base.model, memory=memory)[: ended + 1] == [*plain[:ended], also]
 
 

@@ -104,5 +104,5 @@ def test_its_figures_are_the_explorers_own(file):
     )
 
 
-def test_there_are_nine_in_order():
-    assert [file.stem[:2] for file in FILES] == [f"{number:02}" for number in range(1, 10)]
+def test_there_are_ten_in_order():
+    assert [file.stem[:2] for file in FILES] == [f"{number:02}" for number in range(1, 11)]

@@ -25,6 +25,7 @@ from mam.bench.cli import BENCHES
 from mam.cli import ELSEWHERE, main
 from mam.integrator import IntegratorConfig
 from mam.lives import coverage
+from mam.packs.text import MOST_WORDS
 from mam.space import Space
 from mam.store import Store
 
@@ -258,6 +259,7 @@ def test_its_numbers_are_counted():
     assert f"{sum(counts['kinds'] for counts in coverage().values()):,} kinds of fact" in TEXT
     assert f"prefix of {IntegratorConfig('').prefix} key/value vectors" in TEXT
     assert f"PCA below {atlas.FEW} slots" in TEXT and f"counts as gone ({endpoint.TIMEOUT:g})" in TEXT
+    assert f"at most {MOST_WORDS:,} words" in " ".join(TEXT.split())
     assert residue.SHORTEST == 6 and "fewer than six bytes" in " ".join(TEXT.split())
 
 

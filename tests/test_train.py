@@ -142,6 +142,43 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeyp
     assert torch.equal(whole.module.weight, resumed.module.weight)
 
 
+@pytest.mark.parametrize("dying", range(1, 13))
+def test_a_checkpoint_that_was_cut_off_is_none_and_the_one_before_counts(tmp_path, monkeypatch, dying):
+    schedule = Schedule(steps=30, every=5, patience=99)
+    whole = line()
+    train(whole, schedule, tmp_path / "whole")
+    write, count = loop._write, 0
+
+    def dies(tensors, file):
+        nonlocal count
+        count += 1
+        if count == dying:
+            raise KeyboardInterrupt
+        write(tensors, file)
+
+    monkeypatch.setattr(loop, "_write", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(line(), schedule, tmp_path / "cut")
+    monkeypatch.setattr(loop, "_write", write)
+    resumed = line(seed=7 if (tmp_path / "cut" / "line.state.json").exists() else 0)  # else from the beginning
+    train(resumed, schedule, tmp_path / "cut")
+    assert torch.equal(whole.module.weight, resumed.module.weight)
+    logs = [(tmp_path / folder / "line.csv").read_text() for folder in ("whole", "cut")]
+    assert logs[0] == logs[1]
+    assert len(list((tmp_path / "cut").glob("*.state*"))) == 3
+
+
+def test_a_checkpoint_of_an_earlier_version_is_gone_on_from(tmp_path):
+    train(line(), Schedule(steps=5, every=5, patience=99), tmp_path)
+    for file in tmp_path.glob("line.state-5.*"):
+        file.rename(tmp_path / file.name.replace("state-5", "state"))
+    resumed = line(seed=7)
+    train(resumed, Schedule(steps=5, every=5, patience=99), tmp_path)
+    assert json.loads((tmp_path / "line.state.json").read_text())["step"] == 5
+    train(resumed, Schedule(steps=10, every=5, patience=99), tmp_path)
+    assert len(list(tmp_path.glob("*.state*"))) == 3
+
+
 def test_it_stops_early_and_keeps_the_best(tmp_path):
     part = line()
     scores = iter([0.1, 0.5, 0.4, 0.3, 0.2, 0.1])
@@ -154,6 +191,13 @@ def test_it_stops_early_and_keeps_the_best(tmp_path):
     found = train(replace(part, validate=validate), Schedule(steps=60, every=10, patience=2), tmp_path)
     assert found["step"] == 20 and len(weights) == 4
     assert torch.equal(part.module.weight, weights[1])
+
+
+def test_it_stops_when_there_is_nothing_left_to_learn(tmp_path):
+    scores = iter([0.1, 0.5, 0.9])
+    part = replace(line(), validate=lambda: {"score": next(scores)})
+    assert train(part, Schedule(steps=60, every=10, patience=9, enough=0.4), tmp_path)["step"] == 20
+    assert list(scores) == [0.9]
 
 
 def test_a_forecast_changes_nothing(tmp_path):

@@ -18,6 +18,8 @@ from mam.chat import Chat
 from mam.engine import Engine
 from mam.errors import ConflictError, InputError, MamError
 from mam.model import MemoryModel
+from mam.packs.store import PackStore, Settings
+from mam.packs.store import home as packs_home
 from mam.schema import keys
 from mam.space import BATCH, Space
 from mam.store import Store, new_id
@@ -464,6 +466,8 @@ def test_no_operation_reaches_another_user(open_space, tmp_path):
     turn = chat.send(DOG, **SHORT)
     slot = turn.writes[0].slot
     asked = ann.session("Tuesday").send(ASK, **SHORT)
+    PackStore(packs_home(tmp_path / "data", "ann"), "anns").set_settings(Settings("base", "", "trained"))
+    assert [pack.name for pack in ann.packs()] == ["anns"]
     state = ann.slots(None), ann.sessions(), ann.turns(chat.id), ann.versions(slot.id), ann.version()
     by_id = {
         "slot": lambda: bob.slot(slot.id),
@@ -486,6 +490,8 @@ def test_no_operation_reaches_another_user(open_space, tmp_path):
         "reads_of": lambda: bob.reads_of(slot.id),
         "neighbours": lambda: bob.neighbours(slot.id),
         "tokens_of": lambda: bob.tokens_of(slot.id),
+        "open_pack": lambda: bob.open_pack("anns"),
+        "mount": lambda: bob.mount(chat.id, "anns"),
     }
     for name, call in by_id.items():
         with pytest.raises(MamError):
@@ -513,6 +519,12 @@ def test_no_operation_reaches_another_user(open_space, tmp_path):
         "set_capacity": lambda: bob.set_capacity(None),
         "make_room": lambda: bob.make_room({slot.id}),
         "holds": lambda: bob.holds(slot),
+        "packs": lambda: bob.packs(),
+        "mounted": lambda: bob.mounted(chat.id),
+        "there": lambda: bob.there({"anns": False}),
+        "consult": lambda: sum(map(len, bob.consult({"anns": False}, ASK))),
+        "still_said": lambda: bob.still_said(slot),
+        "struck": lambda: bob.struck([slot.id], lambda: None),
         "purge_everything": lambda: bob.purge_everything().slots,
     }
     for name, call in empty.items():
@@ -529,7 +541,8 @@ def test_no_operation_reaches_another_user(open_space, tmp_path):
     assert bob.session(chat.id).id != chat.id and bob.session("Monday").turns() == []
     harmless = {  # take no id, or work on a turn or slot that the caller holds already
         "user", "about", "close", "session", "version", "add", "without", "attribution", "influence", "what_if",
-        "keys", "import_", "ingest", "exported", "write", "judged", "encoded", "writing", "refresh", "index",
+        "keys", "import_", "ingest", "exported", "encoded", "writing", "refresh", "index",
+        "pack", "import_pack", "released",
     }  # fmt: skip
     public = {name for name, _ in inspect.getmembers(Space) if not name.startswith("_")}
     assert public == by_id.keys() | empty.keys() | harmless

@@ -8,6 +8,6 @@ imported by the rest of the package.
     scoring ─ when is a reply right       prompts, baselines ─ what memory has to beat       tune ─ chooses prompts
     recall, edit, noharm, gate, latency, store, page, serve ─ one benchmark each: `run(world, settings) -> results`
     sets ─ public data sets               metrics ─ their published metrics                timing, growth ─ for latency
-    locomo, reading, longtext (LongBench, SCROLLS) ─ benchmarks on them
+    locomo, reading, longtext (LongBench, SCROLLS), packs ─ benchmarks on them
     readme, report ─ tables and figures of the results
 """

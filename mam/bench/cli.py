@@ -15,6 +15,7 @@ from mam.bench import (
     locomo,
     longtext,
     noharm,
+    packs,
     page,
     reading,
     recall,
@@ -24,7 +25,7 @@ from mam.bench import (
     store,
     tune,
 )
-from mam.errors import InputError
+from mam.errors import InputError, WeightsError
 
 BENCHES = {
     "recall": recall.run,
@@ -39,6 +40,7 @@ BENCHES = {
     "reading": reading.run,
     "longbench": longtext.longbench,
     "scrolls": longtext.scrolls,
+    "packs": packs.run,
 }
 
 
@@ -83,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name in BENCHES if arguments.name == "all" else [arguments.name]:
         try:
             _finish(name, BENCHES[name], world, _settings(name, arguments), arguments.report)
-        except InputError as error:
+        except (InputError, WeightsError) as error:
             if arguments.name != "all":
                 raise
             print(f"{name} was left out: {error}", file=sys.stderr)

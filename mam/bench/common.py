@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 32  # of every reply, memory and baselines alike
 K = 8  # slots or sentences retrieved, memory and baselines alike
-PARTS = 2  # form of what interrupted runs leave; those of another form are measured anew
+MAM = Path(generator.__file__).parent.parent
+GENERATOR = SHIPPED.parent / "generator"  # of packs
 
 
 @dataclass(frozen=True)
@@ -157,11 +158,15 @@ def gate(world: World, on: bool) -> Iterator[None]:
 
 
 def parts(name: str, world: World, settings: Settings) -> Parts:
-    """What an interrupted run of this benchmark with these settings and weights has left, and a place for more."""
-    weights = {file.name: _sha256(file) for file in sorted((world.memory.folder or SHIPPED).rglob("*.[js]*"))}
+    """What an interrupted run of this benchmark with this code, these settings and weights has left, and a place for
+    more."""
+    folders = [world.memory.folder or SHIPPED, *([GENERATOR] if name == "packs" else [])]
+    weights = {file.name: _sha256(file) for folder in folders for file in sorted(folder.rglob("*.[js]*"))}
     base = world.base.fingerprint if isinstance(world.base, Base) else world.base.id
     chosen = {"seed": settings.seed, "limit": settings.limit}
-    return Parts(settings.json, {"bench": name, "form": PARTS, "base": base, "weights": weights, **chosen})
+    files = sorted(file for where in ("", "bench/", "lives/", "packs/", "train/") for file in MAM.glob(f"{where}*.py"))
+    code = {file.relative_to(MAM).as_posix(): _sha256(file) for file in files}
+    return Parts(settings.json, {"bench": name, "code": code, "base": base, "weights": weights, **chosen})
 
 
 def _sha256(file: Path) -> str:
@@ -317,7 +322,12 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+            self.add({part: time.perf_counter() - start})
+
+    def add(self, seconds: dict[str, float]) -> None:
+        """What was measured elsewhere, or in an earlier run."""
+        for part, more in seconds.items():
+            self.seconds[part] = self.seconds.get(part, 0.0) + more
 
     def rounded(self) -> dict[str, float]:
         return {part: round(seconds, 1) for part, seconds in self.seconds.items()}

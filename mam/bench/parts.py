@@ -38,8 +38,15 @@ class Parts:
             self.found[name] = part
         return self.found[name]
 
+    @property
+    def folder(self) -> Path | None:
+        """For files that take long to make; gone when the run is over."""
+        return self.path and self.path.with_suffix(".files")
+
     def finish(self, keep: Path | None) -> None:
         """The run is over: its parts are gone, or are the file `keep` from now on."""
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
         if self.path and self.path.is_file():
             if keep:
                 shutil.move(self.path, keep)

@@ -173,6 +173,17 @@ def text_two_shot_bare(notes: Sequence[str], question: str) -> Messages:
     return _worked(_bare, READ_EXAMPLES, notes, question)
 
 
+def closed(notes: Sequence[str], question: str) -> Messages:
+    """Without a text: what the base knows by itself."""
+    return [_user(f"Answer with a few words.\nQuestion: {question}")]
+
+
+def closed_two_shot(notes: Sequence[str], question: str) -> Messages:
+    return _worked(closed, READ_EXAMPLES, notes, question)
+
+
+CLOSED: dict[str, Form] = {form.__name__: form for form in (bare, closed, closed_two_shot)}
+
 READING: dict[str, Form] = {
     form.__name__: form
     for form in (

@@ -27,7 +27,7 @@ ASKED = {
     "one_fact_in_other_words": "… in other words",
     "several_facts": "several facts",
 }
-FIGURES = {  # benchmark: {key: (what it says, goal)}
+FIGURES = {  # benchmark: {key, or keys inside each other: (what it says, goal)}
     "edit": {
         "edited_new": ("after an edit, the reply says the new value", "≥ 0.95"),
         "edited_old": ("… or still the old one", "0"),
@@ -55,6 +55,25 @@ FIGURES = {  # benchmark: {key: (what it says, goal)}
         "f1_memory": ("documents (SQuADShifts wiki, FairytaleQA): F1 with memory", "–"),
         "ratio_to_prompt": ("… against the better retrieval prompt", "≥ 1.5"),
         "ratio_to_gold": ("… against the right slot given by hand", "≥ 0.85"),
+    },
+    "packs": {
+        "pack": ("FairytaleQA stories in weights, people’s questions, closed book: F1", "–"),
+        "pack_over_base": ("… against the base alone, times", "≥ 2"),
+        "base": ("… the base alone, closed book", "–"),
+        "slots": ("… the same stories as slots", "–"),
+        "pack_plus_slots": ("… slots with the pack mounted", "–"),
+        "prompt_bm25": ("… sentences found by BM25 in the prompt", "–"),
+        "gold": ("… the sections with the answer in the prompt", "–"),
+        "merging.shards": ("… in the memory LM’s own words, on some of the questions", "–"),
+        "merging.linear": ("… the same, all shards merged into one adapter (linear)", "–"),
+        "merging.ties": ("… merged by TIES", "–"),
+        "merging.dare": ("… merged by DARE", "–"),
+        "deleted_f1": ("a pack after a story was deleted: F1 on its questions", "as below"),
+        "never_f1": ("… a pack that never had it", "–"),
+        "seconds.1.answer.median": ("an answer of a pack of one story, s", "–"),
+        "seconds.5.answer.median": ("… of 5 stories", "as of one"),
+        "seconds.20.answer.median": ("… of 20 stories", "as of one"),
+        "building.minutes_for_2000_words.median": ("building a pack, minutes for 2,000 words", "≤ 15"),
     },
     "longbench": {"score": ("LongBench, English question answering: F1", "–")},
     "scrolls": {"score": ("SCROLLS, question answering: F1 and exact match", "–")},
@@ -116,7 +135,10 @@ def _read(folder: Path) -> dict[str, dict]:
 
 
 def _value(found: dict[str, dict], name: str, key: str) -> float | None:
-    return found[name]["results"].get(key) if name in found else None
+    value = found[name]["results"] if name in found else {}
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def _recall(content: dict, named: bool) -> list[str]:

@@ -7,11 +7,13 @@ lack is put down to the first stage that failed; see `metrics.losses`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 from mam import fetch
 from mam.bench import baselines, common, prompts
 from mam.bench.metrics import losses
+from mam.bench.parts import digest
 from mam.bench.scoring import contains, contains_all, contains_any, share, untold
 from mam.index import words
 from mam.lives import Fact, Life, Question
@@ -31,30 +33,20 @@ def right(question: Question, reply: str, abstained: bool = False) -> bool:
     return contains_all(reply, question.values) and not contains_any(reply, question.stale)
 
 
-@dataclass
-class Tally:
-    """Outcomes of one condition."""
+def tally(rows: Sequence[dict], who: str) -> dict:
+    """Shares of replies that are right: who replied, the memory or a baseline."""
 
-    outcomes: list[tuple[str, bool]] = field(default_factory=list)
-    worded: dict[bool, list[bool]] = field(default_factory=lambda: {True: [], False: []})  # of what one fact answers
+    def of(rows: Iterable[dict]) -> float | None:
+        return share(row["right"][who] for row in rows)
 
-    def add(self, life: Life, question: Question, reply: str, abstained: bool = False) -> None:
-        ok = right(question, reply, abstained)
-        self.outcomes.append((question.type, ok))
-        if question.type in ONE:
-            self.worded[in_its_words(life, question)].append(ok)
-
-    def share(self, *types: str) -> float | None:
-        return share(ok for kind, ok in self.outcomes if kind in types)
-
-    def summary(self) -> dict:
-        return {
-            "one_fact": self.share(*ONE),
-            "one_fact_in_its_words": share(self.worded[True]),
-            "one_fact_in_other_words": share(self.worded[False]),
-            "several_facts": self.share(*SEVERAL),
-            "by_type": common.by_type(self.outcomes),
-        }
+    one = [row for row in rows if row["type"] in ONE]
+    return {
+        "one_fact": of(one),
+        "one_fact_in_its_words": of(row for row in one if row["in_its_words"]),
+        "one_fact_in_other_words": of(row for row in one if not row["in_its_words"]),
+        "several_facts": of(row for row in rows if row["type"] in SEVERAL),
+        "by_type": common.by_type([(row["type"], row["right"][who]) for row in rows]),
+    }
 
 
 def holds(slot: Slot, fact: Fact) -> bool:
@@ -82,61 +74,70 @@ def answering(turn: Turn, facts: list[Fact]) -> list[str]:
     return [read.slot.text for read in turn.reads if read.given and any(holds(read.slot, fact) for fact in facts)]
 
 
-def _score(row: dict, reply: str) -> float:
-    return float(right(row["asked"], reply))
-
-
 def run(world: common.World, settings: common.Settings) -> dict:
-    clock, memory, others = common.Clock(), Tally(), {name: Tally() for name in BASELINES}
-    hits: list[tuple[str, bool]] = []
-    written: list[bool] = []
-    rows: list[dict] = []
+    done, clock, lives = common.parts("recall", world, settings), common.Clock(), []
     with clock("load_encoder"):
         minilm = baselines.MiniLM(fetch.encoder())
     for life in common.lives(settings, "recall"):
-        questions = common.chosen_questions(life)
-        with world.space() as space:
-            with clock("tell"):
-                common.tell(space, life)
-            slots = space.slots()
-            with clock("memory"):
-                turns = [common.ask(space, question.text) for question in questions]
-        asked, notes = [], []
-        for question, turn in zip(questions, turns, strict=True):
-            memory.add(life, question, turn.reply, turn.abstained)
-            if facts := evidence(life, question):
-                kept = [any(holds(slot, fact) for slot in slots) for fact in facts]
-                written += kept
-                hits.append((question.type, hit(turn, facts)))
-                stage = "not_kept" if not all(kept) else "answered" if hits[-1][1] else "not_read"
-                score = float(right(question, turn.reply, turn.abstained))
-                asked.append({"asked": question, "question": question.text, "score": score, "stage": stage})
-                notes.append(answering(turn, facts) if stage == STAGES[-1] else [])
-        with clock("gold_prompt"):
-            rows += baselines.with_gold_prompt(world.base, asked, notes, _score, GOLD, common.MAX_TOKENS)
-        told = baselines.Told.in_life(life)
-        for name in BASELINES:
-            with clock(name):
-                lists = baselines.message_lists(name, told, [question.text for question in questions], minilm)
-                replies = baselines.answers(world.base, lists, common.MAX_TOKENS)
-            for question, reply in zip(questions, replies, strict=True):
-                others[name].add(life, question, reply)
-    return _results(memory, others, hits, written, clock) | losses(rows, STAGES)
+        lives.append(done(f"{life.seed} {digest(life)}", partial(asked, world, life, minilm)))
+    for part in lives:
+        clock.add(part["seconds"])
+    return results([row for part in lives for row in part["questions"]], clock)
 
 
-def _results(memory: Tally, others: dict[str, Tally], hits: list, written: list, clock: common.Clock) -> dict:
+def asked(world: common.World, life: Life, minilm: baselines.MiniLM) -> dict:
+    """Tell a life to an empty space, then ask the memory and the baselines: a row for each question, and seconds."""
+    clock, questions = common.Clock(), common.chosen_questions(life)
+    with world.space() as space:
+        with clock("tell"):
+            common.tell(space, life)
+        slots = space.slots()
+        with clock("memory"):
+            turns = [common.ask(space, question.text) for question in questions]
+    rows, notes = [], []
+    for number, (question, turn) in enumerate(zip(questions, turns, strict=True)):
+        ok, facts = right(question, turn.reply, turn.abstained), evidence(life, question)
+        kept = [any(holds(slot, fact) for slot in slots) for fact in facts]
+        stage = "not_kept" if not all(kept) else "answered" if hit(turn, facts) else "not_read"
+        rows.append({
+            "number": number, "question": question.text, "type": question.type,
+            "in_its_words": in_its_words(life, question), "reply": turn.reply, "right": {"memory": ok},
+            "score": float(ok), "written": kept, "stage": stage, "hit": hit(turn, facts),
+        })  # fmt: skip
+        notes.append(answering(turn, facts) if facts and stage == STAGES[-1] else [])
+
+    def score(row: dict, reply: str) -> float:
+        return float(right(questions[row["number"]], reply))
+
+    with clock("gold_prompt"):
+        rows = baselines.with_gold_prompt(world.base, rows, notes, score, GOLD, common.MAX_TOKENS)
+    told = baselines.Told.in_life(life)
+    for name in BASELINES:
+        with clock(name):
+            lists = baselines.message_lists(name, told, [question.text for question in questions], minilm)
+            replies = baselines.answers(world.base, lists, common.MAX_TOKENS)
+        for row, question, reply in zip(rows, questions, replies, strict=True):
+            row["right"][name] = right(question, reply)
+    return {"questions": rows, "seconds": clock.seconds}
+
+
+def results(rows: Sequence[dict], clock: common.Clock) -> dict:
+    """rows: of all lives. What nothing was told about took no evidence, and counts neither as found nor as lost."""
+    memory, others = tally(rows, "memory"), {name: tally(rows, name) for name in BASELINES}
+    told = [row for row in rows if row["written"]]
+    hits = [(row["type"], row["hit"]) for row in told]
     return {
-        "memory": memory.share(*ONE),
-        "memory_date": memory.share("date"),
-        "multi_slot": memory.share(*SEVERAL),
-        **{name: tally.share(*ONE) for name, tally in others.items()},
+        "memory": memory["one_fact"],
+        "memory_date": memory["by_type"].get("date"),
+        "multi_slot": memory["several_facts"],
+        **{name: summary["one_fact"] for name, summary in others.items()},
         "reader_hit": share(ok for _, ok in hits),
-        "written": share(written),
-        "memory_details": {**memory.summary(), "reader_hit_by_type": common.by_type(hits)},
-        "baseline_details": {name: tally.summary() for name, tally in others.items()},
+        "written": share(kept for row in told for kept in row["written"]),
+        "memory_details": {**memory, "reader_hit_by_type": common.by_type(hits)},
+        "baseline_details": others,
         "baseline_prompts": {
             name: {"prompt": str(choice), "validation": choice.score} for name, choice in prompts.CHOSEN.items()
         },
-        "questions": len(memory.outcomes),
+        "questions": len(rows),
         "seconds_by_part": clock.rounded(),
-    }
+    } | losses(told, STAGES)

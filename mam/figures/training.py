@@ -13,12 +13,14 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # 
 HIDDEN = ("score", "step", "loss")  # of a validation: not shares
 
 
-def learning(curves: dict[str, list[tuple[int, float]]], dark: bool = False) -> go.Figure:
-    """Left: training losses, nats, with their running mean. Right: shares right on held-out examples, 0..1.
+def learning(curves: dict[str, list[tuple[int, float]]], dark: bool = False, *, held_out: bool = True) -> go.Figure:
+    """Left: training losses, nats, with their running mean. Right: shares right on held-out examples, 0..1; or, where
+    none are held out, on some of those it learns from.
 
     curves: (step, value) by "split figure", as `mam.train.background.curves` reads them.
     """
-    figure = make_subplots(1, 2, subplot_titles=("loss on what it learns from", "right on what it has never seen"))
+    right = "right on what it has never seen" if held_out else "right on questions that it learns from"
+    figure = make_subplots(1, 2, subplot_titles=("loss on what it learns from", right))
     losses = {name[6:]: points for name, points in curves.items() if name.startswith("train ")}
     shares = {name[4:]: p for name, p in curves.items() if name.startswith("val ") and name[4:] not in HIDDEN}
     for (name, points), colour in zip(losses.items(), COLOURS, strict=False):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
+
+import torch
 
 TEXT = """# Memory model of mam
 
@@ -46,6 +49,11 @@ def write_card(folder: Path, record: dict) -> None:
     runs = [r for r in runs if not _replaced(r, record)] + [record]
     file.write_text(json.dumps(runs, indent=2) + "\n")
     (folder / "README.md").write_text(TEXT.format(runs="\n\n".join(map(_run, runs))))
+
+
+def hardware(device: object) -> str:
+    """What a run was made on, in words."""
+    return f"{platform.machine()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}"
 
 
 def _replaced(old: dict, new: dict) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import re
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from mam.errors import InputError, WeightsError
 from mam.integrator import Integrator, IntegratorConfig
 from mam.model import SHIPPED, MemoryModel, Settings
 from mam.train import integrator, memory, relation, reranker
-from mam.train.card import write_card
+from mam.train.card import hardware, write_card
 from mam.train.loop import Schedule, forecast, train
 from mam.train.memory import Material
 from mam.train.tune import calibrate, tune_gate, tune_reading, tune_relation
@@ -141,7 +140,6 @@ def _keep(job: Job, model: MemoryModel, part: str, tuned: dict) -> None:
 
 def _record(job: Job, figures: dict[str, dict[str, float]]) -> dict:
     """What the model card says of this run."""
-    where = f"{platform.machine()}, {torch.get_num_threads()} threads, {job.device}, torch {torch.__version__}"
     return {
         "parts": job.parts,
         "date": datetime.now(UTC).date().isoformat(),
@@ -151,5 +149,5 @@ def _record(job: Job, figures: dict[str, dict[str, float]]) -> dict:
         "data": ["lives", *(["SQuADShifts", "QAMR", "FairytaleQA", "Synthetic-Persona-Chat"] if job.data else [])],
         "base": job.base if "integrator" in job.parts else None,
         "seed": SEED,
-        "hardware": where,
+        "hardware": hardware(job.device),
     }

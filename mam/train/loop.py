@@ -4,7 +4,8 @@ Knows optimisers and files; does not know what it trains. A batch is a function 
 interrupted and resumed goes on as if nothing had happened. Files in the run's folder, per part:
 
     NAME.csv            step, split, one column per loss, written as they come
-    NAME.state.*        checkpoint: weights, optimiser moments (safetensors) and step, best score (JSON)
+    NAME.state.json     checkpoint: step and best score, and in
+    NAME.state-STEP.*   its weights and optimiser moments (safetensors)
     NAME.best.safetensors   the weights with the best validation score so far
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -47,11 +49,15 @@ class Schedule:
     every: int = 50  # steps between validations, each with a checkpoint
     patience: int = 4  # validations without a better score before it stops
     minutes: float = float("inf")  # wall-clock limit
+    enough: float = float("inf")  # a score with which it is over: there is nothing left to learn
     warmup: int = 20
 
 
-def train(part: Part, schedule: Schedule, folder: Path) -> dict[str, float]:
-    """Train `part`, leave its best weights in it, and return the figures of its best validation."""
+def train(part: Part, schedule: Schedule, folder: Path, *, quiet: bool = False) -> dict[str, float]:
+    """Train `part`, leave its best weights in it, and return the figures of its best validation.
+
+    quiet: without a bar and lines of its own, for who shows progress in another way.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / STOP).unlink(missing_ok=True)
     optimiser = torch.optim.AdamW(part.groups, weight_decay=0.01)
@@ -65,6 +71,7 @@ def train(part: Part, schedule: Schedule, folder: Path) -> dict[str, float]:
         desc=part.name,
         unit="step",
         dynamic_ncols=True,
+        **({"disable": True} if quiet else {}),  # else as the environment says
     )
     part.module.train()
     batches = _batches(part, state["step"])
@@ -87,13 +94,15 @@ def train(part: Part, schedule: Schedule, folder: Path) -> dict[str, float]:
         if state["step"] % schedule.every == 0 or state["step"] == schedule.steps or late:
             found = _validate(part)
             _log(folder, part.name, state["step"], "val", found)
-            bar.write(f"{part.name} step {state['step']}: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items()))
+            line = f"{part.name} step {state['step']}: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items())
+            if not quiet:
+                bar.write(line)
             if found["score"] > state["best"].get("score", float("-inf")):
                 state["best"], state["stale"] = found | {"step": state["step"]}, 0
                 _write(trained(part.module), best_file)
             else:
                 state["stale"] += 1
-            state["done"] = state["stale"] >= schedule.patience or late
+            state["done"] = state["stale"] >= schedule.patience or late or found["score"] >= schedule.enough
             state["seconds"] = time.monotonic() - began
             _checkpoint(part, optimiser, state, folder)
     bar.close()
@@ -154,11 +163,21 @@ def _log(folder: Path, name: str, step: int, split: str, figures: dict[str, floa
 
 def _checkpoint(part: Part, optimiser: torch.optim.Optimizer, state: dict, folder: Path) -> None:
     moments = {f"{i}.{k}": v for i, s in optimiser.state_dict()["state"].items() for k, v in s.items()}
-    _write(trained(part.module), folder / f"{part.name}.state.weights.safetensors")
-    _write(moments, folder / f"{part.name}.state.moments.safetensors")
+    files = _state_files(part, state, folder)  # beside those of the last one, which counts until this one is whole
+    _write(trained(part.module), files[0])
+    _write(moments, files[1])
     temporary = folder / f"{part.name}.state.part"
     temporary.write_text(json.dumps(state))
+    _to_disk(temporary)
     temporary.replace(folder / f"{part.name}.state.json")  # last: without it the checkpoint does not exist
+    for old in {*folder.glob(f"{part.name}.state-*"), *_state_files(part, None, folder)} - set(files):
+        old.unlink(missing_ok=True)
+
+
+def _state_files(part: Part, state: dict | None, folder: Path) -> tuple[Path, Path]:
+    """Where weights and moments of a checkpoint are; None: of one by an earlier version of this module."""
+    begin = f"{part.name}.state" if state is None else f"{part.name}.state-{state['step']}"
+    return folder / f"{begin}.weights.safetensors", folder / f"{begin}.moments.safetensors"
 
 
 def _resume(part: Part, optimiser: torch.optim.Optimizer, folder: Path) -> dict:
@@ -166,13 +185,25 @@ def _resume(part: Part, optimiser: torch.optim.Optimizer, folder: Path) -> dict:
     if not file.exists():
         (folder / f"{part.name}.csv").write_text("step,split,figure,value\n")
         return {"step": 0, "best": {}, "stale": 0, "done": False, "seconds": 0.0}
-    part.module.load_state_dict(load_file(folder / f"{part.name}.state.weights.safetensors"), strict=False)
+    state = json.loads(file.read_text())
+    weights, moments = _state_files(part, state, folder)
+    if not weights.exists():
+        weights, moments = _state_files(part, None, folder)
+    part.module.load_state_dict(load_file(weights), strict=False)
     stored = optimiser.state_dict()
-    for key, value in load_file(folder / f"{part.name}.state.moments.safetensors").items():
+    for key, value in load_file(moments).items():
         i, name = key.split(".", 1)
         stored["state"].setdefault(int(i), {})[name] = value
     optimiser.load_state_dict(stored)
-    return json.loads(file.read_text())
+    _forget_after(state["step"], folder / f"{part.name}.csv")
+    return state
+
+
+def _forget_after(step: int, log: Path) -> None:
+    """Steps after the checkpoint are made, and logged, again."""
+    head, *rows = log.read_text().splitlines(keepends=True)
+    kept = [row for row in rows if row.endswith("\n") and int(row.partition(",")[0]) <= step]
+    log.write_text("".join([head, *kept]))
 
 
 def _write(tensors: dict[str, Tensor], file: Path) -> None:
@@ -181,4 +212,10 @@ def _write(tensors: dict[str, Tensor], file: Path) -> None:
         {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
         temporary,
     )
+    _to_disk(temporary)
     temporary.replace(file)
+
+
+def _to_disk(file: Path) -> None:
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())

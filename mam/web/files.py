@@ -25,6 +25,7 @@ from mam.errors import InputError, MamError
 from mam.exchange import is_export
 from mam.space import Progress, Space
 from mam.values import Session
+from mam.web.carry import clean_name
 from mam.web.desk import Desk, plainly, sent
 from mam.web.here import MEMORY, QUIET, Here, script
 from mam.web.report import Report, certificate, imported, working
@@ -82,7 +83,7 @@ class Files:
 
 def _upload(event: gr.EventData) -> tuple[str, bytes]:
     """Name and content of a file that a browser sent."""
-    name = re.sub(r"[^\w .()-]", "_", sent(event, "name").replace("\\", "/").rpartition("/")[2]).strip(" .")[-120:]
+    name = clean_name(sent(event, "name"))
     data = sent(event, "data")
     if Path(name).suffix.lower() not in (*DOCUMENTS, *MEMORIES):
         raise InputError(

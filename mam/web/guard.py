@@ -27,7 +27,7 @@ class OwnTabs:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         request = Request(scope, receive)
-        user = self._user(request)
+        user = who(request)
         tabs = {request.query_params.get("session_hash"), request.headers.get("session_hash")}
         tabs |= set(_IN_PATH.findall(request.url.path))
         if request.method == "POST" and not request.headers.get("content-type", "").startswith("multipart/form-data"):
@@ -38,12 +38,6 @@ class OwnTabs:
             return await PlainTextResponse("Not found", 404)(scope, receive, send)
         await self.app(scope, receive, send)
 
-    def _user(self, request: Request) -> str | None:
-        """Who logged in, as Gradio finds it."""
-        tokens = request.scope["app"].tokens
-        names = (name for name in request.cookies if name.startswith("access-token"))
-        return next((tokens[request.cookies[name]] for name in names if request.cookies[name] in tokens), None)
-
     def _owns(self, user: str | None, tab: str) -> bool:
         if user is None:  # Gradio refuses whoever is not logged in
             return True
@@ -51,6 +45,13 @@ class OwnTabs:
         while len(self._owners) > MOST:
             self._owners.popitem(last=False)
         return owner == user
+
+
+def who(request: Request) -> str | None:
+    """Who logged in, as Gradio finds it."""
+    tokens = request.scope["app"].tokens
+    names = (name for name in request.cookies if name.startswith("access-token"))
+    return next((tokens[request.cookies[name]] for name in names if request.cookies[name] in tokens), None)
 
 
 def _named(body: bytes) -> object:

@@ -13,8 +13,10 @@ import gradio as gr
 
 from mam import figures
 from mam.errors import InputError
+from mam.packs.shelf import PACK_SLOT
 from mam.prompt import sizes
-from mam.values import Archived, Candidate, Read, Turn, Write
+from mam.values import Archived, Call, Candidate, Read, Turn, Write
+from mam.web.asking import asked_in
 from mam.web.desk import Desk, plainly
 from mam.web.here import INSIDE, QUIET, Here
 from mam.web.plot import drawn, plot
@@ -27,14 +29,14 @@ class Inside:
     def __init__(self, desk: Desk):
         self.desk = desk
 
-    def look(self, id: str | None, request: gr.Request) -> tuple[str, str, str]:
-        """A turn in words: beside the chat, at the head of its own tab, and what the base was given."""
+    def look(self, id: str | None, request: gr.Request) -> tuple[str, str, str, str]:
+        """A turn in words: beside the chat, at the head of its own tab, what the base was given, and packs asked."""
         if id is None:
-            return panel(None), heading(None), ""
+            return panel(None), heading(None), "", ""
         last = self.desk.turn(id, request)
-        return panel(last), heading(last), given(last, *self._tokens(last, request))
+        return panel(last), heading(last), given(last, *self._tokens(last, request)), asked_in(last)
 
-    def follow(self, id: str | None, request: gr.Request) -> tuple[str, str, str]:
+    def follow(self, id: str | None, request: gr.Request) -> tuple[str, str, str, str]:
         """The same after a change anywhere: a purge in another tab takes words out of a turn, or all of it away."""
         return self.look(id if self._turn(id, request) else None, request)
 
@@ -90,6 +92,7 @@ class Inside:
             self.unseen = gr.HTML("", js_on_load=None, elem_id="unseen")
         gr.HTML("<h3>Why these memories</h3>", js_on_load=None)
         self.parts = plot("Parts of the score of each memory", elem_id="parts")
+        self.asked = gr.HTML("", elem_id="asked", js_on_load=None)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=320):
                 gr.HTML("<h3>What the base was given</h3>", js_on_load=None)
@@ -99,7 +102,7 @@ class Inside:
                 self.stages = plot("Milliseconds of each stage", elem_id="stages")
 
     def wire(self, here: Here, tabs: gr.Tabs) -> None:
-        words = [self.short, self.head, self.given]
+        words = [self.short, self.head, self.given, self.asked]
         here.turn.change(plainly(self.look), here.turn, words, **QUIET)
         here.version.change(plainly(self.follow), here.turn, words, **QUIET)
         figures_of, shows = [here.turn, here.tab, here.dark], [self.parts, self.stages, self.plotted]
@@ -111,7 +114,9 @@ class Inside:
             drawing.select(plainly(self.picked), None, here.slot, **QUIET)
 
     def picked(self, event: gr.EventData, request: gr.Request) -> str:
-        """The memory of a row that was clicked; its page opens."""
+        """The memory of a row that was clicked; its page opens. What a pack said has none."""
+        if str(event.pick).startswith(PACK_SLOT):
+            raise InputError("A pack said this: it stands in weights, and has no page. See what the packs were asked.")
         return self.desk.space(request).slot(event.pick).id
 
 
@@ -122,7 +127,7 @@ def panel(last: Turn | None) -> str:
     """What was read for a reply, what was kept of the message and what not."""
     if last is None:
         return f'<div class="turn"><p class="empty">{EMPTY}</p></div>'
-    parts = (_read, _kept, _archived, _rejected, _decided, _timing)
+    parts = (_read, _packs, _kept, _archived, _rejected, _decided, _timing)
     return f'<div class="turn">{"".join(part(last) for part in parts)}</div>'
 
 
@@ -170,7 +175,24 @@ def _read(last: Turn) -> str:
 
 
 def _line(read: Read, kind: str = "") -> str:
-    return _bar(read.weight, escape(read.slot.text), _parts(read), kind, read.slot.id)
+    packed = read.slot.id.startswith(PACK_SLOT)
+    text = escape(read.slot.text) + (f"<small>said by the pack {escape(read.slot.speaker)}</small>" if packed else "")
+    return _bar(read.weight, text, _parts(read), kind, read.slot.id)
+
+
+def _packs(last: Turn) -> str:
+    """What the mounted packs said, those that did not know among them."""
+    if not last.calls:
+        return ""
+
+    def line(call: Call) -> str:
+        said = escape(call.reply) if call.reply and not call.pruned else f"<i>{escape(call.pruned)}</i>"
+        value = f"{call.confidence * 100:.0f} %" if call.confidence and not call.pruned else ""
+        return f'<div class="bar"><span class="text">{escape(call.pack)}: {said}</span><span>{value}</span></div>'
+
+    note = "Asked with the book closed; how sure each was."
+    lines = "".join(line(call) for call in last.calls if call.to == "pack")
+    return f'<section><h3>Packs</h3><p class="note">{note}</p>{lines}</section>'
 
 
 def _bar(weight: float, text: str, hint: str, kind: str = "", slot: str = "") -> str:
@@ -251,7 +273,7 @@ def _timing(last: Turn) -> str:
     timing = last.timing
     if "first_token" not in timing:
         return ""
-    first = sum(timing.get(stage, 0) for stage in ("split", "encode", "read", "prepare", "first_token"))
+    first = sum(timing.get(stage, 0) for stage in ("packs", "split", "encode", "read", "prepare", "first_token"))
     words = [f"first word after {first:.2f} s"]
     if last.tokens > 1 and timing.get("reply"):
         words.append(f"{(last.tokens - 1) / timing['reply']:.0f} tokens/s")

@@ -14,12 +14,16 @@ import gradio as gr
 
 from mam import figures
 from mam.atlas import Layout
-from mam.errors import InputError
+from mam.errors import InputError, MamError, MissingError
 from mam.figures.map import COLOURS, STATES
+from mam.figures.packs import PICK
+from mam.packs.places import Place, places
+from mam.packs.values import Reflection
 from mam.space import Space
 from mam.values import ACTIVE, DELETED, USER, Slot, Turn
 from mam.web.desk import Desk, plainly
 from mam.web.here import MAP, QUIET, Here, script
+from mam.web.packs import changes
 from mam.web.plot import drawn, plot
 
 EMPTY = (
@@ -28,6 +32,11 @@ EMPTY = (
 )
 POINT = (
     "<b>Choose a point</b> to read it and its true neighbours. <b>Draw around points</b> to tag or delete them at once."
+)
+IN_WEIGHTS = (
+    '<p class="note"><b class="packed">▲</b> what packs have learned. Their sentences have no slot: each mark is '
+    "a question that a pack can answer, put beside the memories most like it as a new one would be, even where none is "
+    "much like it. The region holds nine of ten questions of a pack. It moves nothing.</p>"
 )
 DIMENSIONS = {"Flat": 2, "In space": 3}
 LISTED = 60  # memories of a list: more are counted
@@ -38,18 +47,20 @@ SHAPES = "● remembered &ensp;◇ replaced &ensp;□ put away &ensp;✕ in the 
 class Map:
     def __init__(self, desk: Desk):
         self.desk = desk
+        self._packed: dict[tuple[str, int], tuple[tuple, list[Place]]] = {}  # (as of, places) by user and dimensions
 
     def drawing(
-        self, tab: str, dark: bool, flat: str, by: str, find: str, turn: str | None, slot: str | None,
+        self, tab: str, dark: bool, flat: str, by: str, find: str, turn: str | None, packed: bool, slot: str | None,
         request: gr.Request,
-    ) -> tuple[str, str, str]:  # fmt: skip
-        """The map, what it is, and what a search found."""
+    ) -> tuple:  # fmt: skip
+        """The map, what it is, what a search found, and whether there are packs to switch."""
         if tab != MAP:
-            return (gr.skip(),) * 3
+            return (gr.skip(),) * 4
         m, find = self.desk.space(request), find.strip()
         layout, slots = m.layout(DIMENSIONS[flat], wait=False), m.slots(None)
+        switch = gr.Checkbox(visible=bool(m.packs()))
         if not slots:
-            return "", f'<p class="empty">{EMPTY}</p>', ""
+            return "", f'<p class="empty">{EMPTY}</p>', "", switch
         found = m.slots(None, find=find) if find else None
         likeness = m.likeness(find) if find and by == COLOURS[-1] else None
         titles = {session.id: session.title for session in m.sessions()}
@@ -60,7 +71,26 @@ class Map:
             asked=figures.question(last) if last else None, chosen=slot,
         )  # fmt: skip
         note = about(layout, slots, last, by == COLOURS[-1] and not find)
-        return drawn(figure), note, "" if found is None else findings(found, find)
+        if packed and (questions := self._questions(m, layout)):
+            figures.with_packs(figure, questions, dark)
+            note += IN_WEIGHTS
+        return drawn(figure), note, "" if found is None else findings(found, find), switch
+
+    def _questions(self, m: Space, layout: Layout) -> list[Place]:
+        """What packs have learned, on this map. Those that cannot be read are left out: their own tab says why."""
+        packs = m.packs()
+        if not packs:
+            return []
+        dimensions = layout.coordinates.shape[1]
+        now = (m.version(), layout.fitted_at, *(changes(pack.store.folder) for pack in packs))
+        known, found = self._packed.get((m.user, dimensions), ((), []))
+        if known != now:
+            try:
+                found = places(m, packs, layout)
+            except MamError:
+                found = []
+            self._packed[m.user, dimensions] = (now, found)
+        return found
 
     def _turn(self, id: str | None, request: gr.Request) -> Turn | None:
         try:
@@ -68,10 +98,13 @@ class Map:
         except InputError:  # purged, or taken back, in another tab: the map goes without it
             return None
 
-    def card(self, id: str | None, tab: str, request: gr.Request) -> str:
-        """The memory that was clicked, with its true neighbours."""
+    def card(self, id: str | None, mark: tuple[str, str] | None, tab: str, request: gr.Request) -> str:
+        """The memory that was clicked, with its true neighbours; or the mark of a pack, (name, id of a reflection)."""
         if tab != MAP:
             return gr.skip()
+        if mark is not None:
+            found = self._in_weights(*mark, request)
+            return card(None) if found is None else pack_card(mark[0], found)
         if id is None:
             return card(None)
         m = self.desk.space(request)
@@ -83,11 +116,27 @@ class Map:
         return card(slot, m.neighbours(slot.id, NEIGHBOURS), titles.get(slot.session, ""))
 
     def picked(self, event: gr.EventData, request: gr.Request) -> tuple:
-        """A click or a lasso: (the memory to show, the ids drawn around)."""
-        m = self.desk.space(request)
-        if (lasso := getattr(event, "lasso", None)) is None:
-            return m.slot(str(event.pick)).id, gr.skip()
-        return gr.skip(), _known(m, lasso)
+        """A click or a lasso: (the memory to show, the ids drawn around, the mark of a pack to show instead)."""
+        m, same = self.desk.space(request), gr.skip()
+        if (lasso := getattr(event, "lasso", None)) is not None:
+            if isinstance(lasso, list):  # what is in weights is looked at here, and changed in its pack
+                lasso = [id for id in lasso if not str(id).startswith(PICK)]
+            return same, _known(m, lasso), same
+        pick = str(event.pick)
+        if not pick.startswith(PICK):
+            return m.slot(pick).id, same, None
+        name, _, id = pick.removeprefix(PICK).partition("/")
+        if self._in_weights(name, id, request) is None:
+            raise InputError("This is not in the pack any more.")
+        return same, same, (name, id)
+
+    def _in_weights(self, name: str, id: str, request: gr.Request) -> Reflection | None:
+        """What a pack learned, by its id; None where that is gone."""
+        try:
+            pack = self.desk.space(request).open_pack(name)
+        except MissingError:
+            return None
+        return next((reflection for reflection in pack.reflections() if reflection.id == id), None)
 
     def pick(self, event: gr.EventData, request: gr.Request) -> str:
         """A button of a list that names a memory."""
@@ -131,7 +180,7 @@ class Map:
         gr.Info("The map is being made anew. It shows by itself when it is ready.")
 
     def view(self, here: Here) -> None:
-        self.ids = gr.State([])
+        self.ids, self.learned = gr.State([]), gr.State(None)
         with gr.Row(elem_id="map-tools", equal_height=True):
             self.find = gr.Textbox(
                 value="", placeholder="Search …", show_label=False, container=False, max_lines=1, scale=3,
@@ -145,6 +194,9 @@ class Map:
                 list(DIMENSIONS), value="Flat", show_label=False, container=False, scale=1, min_width=170,
                 elem_id="map-flat", label="Dimensions",
             )  # fmt: skip
+            self.packed = gr.Checkbox(
+                True, label="Packs", container=False, scale=0, min_width=80, visible=False, elem_id="map-packs"
+            )
             self.back = gr.Button("Undo", size="sm", scale=0, min_width=64, elem_id="map-undo")
             self.anew = gr.Button("Make anew", size="sm", scale=0, min_width=100, elem_id="map-anew")
             self.save = gr.HTML(
@@ -170,17 +222,18 @@ class Map:
                 self.one = gr.HTML(card(None), elem_id="map-card", js_on_load=script("map.js"))
 
     def wire(self, here: Here) -> None:
-        asked = [here.tab, here.dark, self.flat, self.by, self.find, here.turn, here.slot]
-        changes = [here.tab, here.version, self.flat, self.by, self.find, here.turn]
+        asked = [here.tab, here.dark, self.flat, self.by, self.find, here.turn, self.packed, here.slot]
+        changing = [here.tab, here.version, self.flat, self.by, self.find, here.turn, self.packed]
         gr.on(
-            [each.change for each in changes], plainly(self.drawing), asked, [self.plot, self.note, self.found],
-            trigger_mode="always_last", **QUIET,
+            [each.change for each in changing], plainly(self.drawing), asked,
+            [self.plot, self.note, self.found, self.packed], trigger_mode="always_last", **QUIET,
         )  # fmt: skip
         gr.on(
-            [here.slot.change, here.tab.change, here.version.change], plainly(self.card), [here.slot, here.tab],
-            self.one, trigger_mode="always_last", **QUIET,
+            [self.learned.change, here.slot.change, here.tab.change, here.version.change], plainly(self.card),
+            [here.slot, self.learned, here.tab], self.one, trigger_mode="always_last", **QUIET,
         )  # fmt: skip
-        self.plot.select(plainly(self.picked), None, [here.slot, self.ids], **QUIET)
+        self.plot.select(plainly(self.picked), None, [here.slot, self.ids, self.learned], **QUIET)
+        here.slot.change(lambda: None, None, self.learned, **QUIET)
         for names in (self.one, self.found, self.list):
             names.select(plainly(self.pick), None, here.slot, **QUIET)
         for happens in (self.ids.change, here.version.change):
@@ -255,6 +308,16 @@ def card(slot: Slot | None, near: Sequence[tuple[Slot, float]] = (), title: str 
         f'<div class="card" data-chosen="{escape(slot.id)}"><h3>This memory</h3><p class="text">{escape(slot.text)}</p>'
         f"<p class='facts'>{escape(' · '.join(facts))}</p>{tags}"
         f"<h3>True neighbours</h3>{f'<ul>{rows}</ul>' if rows else none}</div>"
+    )
+
+
+def pack_card(pack: str, reflection: Reflection) -> str:
+    """What a pack learned, in the place of a memory."""
+    documents = ", ".join(dict.fromkeys(source.document for source in reflection.sources))
+    return (
+        f'<div class="card"><h3>In weights</h3><p class="text">{escape(reflection.question)}</p>'
+        f'<p class="text"><b>{escape(reflection.answer)}</b></p>'
+        f'<p class="facts">{escape(documents)} · pack {escape(pack)}: see the tab Packs for its sentences</p></div>'
     )
 
 

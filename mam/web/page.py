@@ -8,13 +8,15 @@ import gradio as gr
 
 from mam.engine import AS_BLOCKS
 from mam.errors import MamError
+from mam.web.carry import Carrier
 from mam.web.compare import Compare
 from mam.web.desk import Desk, plainly
 from mam.web.files import Files
-from mam.web.here import COMPARE, INSIDE, MAP, MEMORY, QUIET, TALK, TIMELINE, TRAIN, WHAT_IF, Here
+from mam.web.here import COMPARE, INSIDE, MAP, MEMORY, PACKS, QUIET, TALK, TIMELINE, TRAIN, WHAT_IF, Here
 from mam.web.inside import Inside
 from mam.web.map import Map
 from mam.web.memory import Memory
+from mam.web.packs import Packs
 from mam.web.report import Report
 from mam.web.slot import SlotPage
 from mam.web.talk import Talk
@@ -27,11 +29,11 @@ TICK = 2.0  # seconds after which a change made elsewhere is seen
 IS_DARK = "() => document.body.classList.contains('dark')"
 
 
-def page(desk: Desk) -> gr.Blocks:
+def page(desk: Desk, carrier: Carrier) -> gr.Blocks:
     talk, inside, what_if, compare = Talk(desk), Inside(desk), WhatIf(desk), Compare(desk)
     memory, atlas, timeline = Memory(desk), Map(desk), Timeline(desk)
     files, slot, report = Files(desk), SlotPage(desk), Report()
-    training, tour = Training(desk), Tour(desk)
+    training, tour, packs = Training(desk), Tour(desk), Packs(desk, carrier)
     with gr.Blocks(title="mam", analytics_enabled=False, fill_width=True) as blocks:
         here = Here()
         with gr.Row(elem_id="top"):
@@ -46,6 +48,7 @@ def page(desk: Desk) -> gr.Blocks:
                 with _tab("Conversation", TALK, here), gr.Row(equal_height=False):
                     with gr.Column(scale=5, min_width=320, elem_id="talk"):
                         talk.view(here)
+                        packs.beside(here)
                     with gr.Column(scale=3, min_width=280, elem_id="trace"):
                         inside.beside(here)
                 for name, id, *views in (
@@ -53,6 +56,7 @@ def page(desk: Desk) -> gr.Blocks:
                     ("What if", WHAT_IF, what_if),
                     ("Compare", COMPARE, compare),
                     ("Memory", MEMORY, memory, files),
+                    ("Packs", PACKS, packs),
                     ("Map", MAP, atlas),
                     ("Timeline", TIMELINE, timeline),
                     ("Train", TRAIN, training),
@@ -66,7 +70,7 @@ def page(desk: Desk) -> gr.Blocks:
             view.wire(here)
         for view in (inside, timeline):  # these also open other tabs
             view.wire(here, tabs)
-        for view in (memory, files):
+        for view in (memory, files, packs):
             view.wire(here, report)
         slot.wire(here, tabs, report)
         tour.wire(here, tabs, talk, compare)
@@ -74,7 +78,8 @@ def page(desk: Desk) -> gr.Blocks:
         for happens in (tick.tick, blocks.load):
             happens(_seeing(desk), here.version, [loaded, here.version], **QUIET)
         blocks.load(None, None, here.dark, js=IS_DARK, **QUIET)
-        blocks.unload(desk.closed)
+        for gone in (desk.closed, carrier.closed):
+            blocks.unload(gone)
     return blocks
 
 

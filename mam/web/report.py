@@ -9,7 +9,8 @@ from html import escape
 
 import gradio as gr
 
-from mam.values import Certificate, Check, Merged, Slot
+from mam.packs import values as packs
+from mam.values import Certificate, Check, Merged, Searched, Slot
 from mam.web.here import Here, script
 
 MOST = 100  # memories, files or groups that are listed one by one
@@ -95,23 +96,76 @@ def certificate(done: Certificate) -> str:
     if done.sessions:
         removed.append(_count(len(done.sessions), "conversation"))
     sure = f"Searched as {escape(', '.join(done.encodings))}. The words are in none of these:"
-    files = "".join(
-        f'<tr><td>{escape(place.name)}</td><td class="number">{place.size:,}</td>'
-        f"<td><code title='{escape(place.sha256)}'>{escape(place.sha256[:12])}…</code></td></tr>"
-        for place in done.searched[:MOST]
-    )
-    text = json.dumps(asdict(done), indent=2, default=str)
-    name = f"purge-{done.at:%Y%m%d-%H%M%S}.json"
     body = (
         f'<p class="note">{done.at.astimezone():%d %b %Y, %H:%M:%S}. This cannot be undone.</p>'
         f'<h3>Removed for good</h3><ul class="lines">{"".join(f"<li>{part}</li>" for part in removed)}</ul>'
         f"{_checks(done)}"
-        f'<h3>Files searched</h3><p class="note">{sure}</p><table class="files"><thead><tr><th>File</th>'
-        f'<th class="number">Size</th><th>SHA-256</th></tr></thead><tbody>{files}</tbody></table>'
+        f'<h3>Files searched</h3><p class="note">{sure}</p>{_searched(done.searched)}'
         '<p class="note">Files that you exported, and backups of your own, are out of its reach.</p>'
     )
-    button = f'<button data-act="save" data-name="{escape(name)}" data-file="{escape(text)}">Download as JSON</button>'
-    return sheet("Certificate of the purge", body, button)
+    return sheet("Certificate of the purge", body, _saved("purge", done))
+
+
+def deletion(done: packs.Certificate) -> str:
+    """What was taken out of a pack and its weights, and what the weights that are left were made of."""
+    removed = [escape(name) for name in done.documents]
+    removed.append(_count(done.reflections, "question that was made of it", "questions that were made of it"))
+    removed.append(_count(len(done.discarded), "adapter that had learned from it", "adapters that had learned from it"))
+    rows = "".join(
+        f"<tr><td>{escape(one.shard)}</td><td>{escape(', '.join(one.documents))}</td>"
+        f"<td>{_hash(one.training)}</td><td>{_hash(one.adapter)}</td></tr>"
+        for one in done.surviving[:MOST]
+    )
+    left = '<p class="note">No weights are left.</p>'
+    if rows:
+        left = (
+            '<p class="note">All weights that are left, each with the hash of the training set it was made of: the '
+            'text is in none of these, so it took part in none of them.</p><table class="files"><thead><tr>'
+            "<th>Shard</th>"
+            f"<th>Documents</th><th>Training set</th><th>Adapter</th></tr></thead><tbody>{rows}</tbody></table>"
+        )
+    asked = (
+        "The memory LM was asked questions that it had learned from this. The bars show how likely it found exactly "
+    )
+    asked += "these answers."
+    ways = ("with the shard as it was", "with no adapter at all", "with the shard trained anew")
+    verdicts = (
+        "Passed: it knows no more than without it.",
+        "It still says this: what the pack is made of now holds the same.",
+    )
+    checks = "".join(_check(check, "question", ways, verdicts) for check in done.checks)
+    checks = f'<h3>Does it still know?</h3><p class="note">{asked}</p>{checks}' if checks else ""
+    when = f"{done.at.astimezone():%d %b %Y, %H:%M:%S}"
+    body = (
+        f'<p class="note">Pack {escape(done.pack)}, {when}. This cannot be undone.</p>'
+        f'<h3>Taken out</h3><ul class="lines">{"".join(f"<li>{part}</li>" for part in removed)}</ul>'
+        f'<h3>Weights that are left</h3><p class="note">{escape(done.says)}</p>{left}{checks}'
+        f'<h3>Files searched</h3><p class="note">The text is in none of these files of the pack:</p>'
+        f"{_searched(done.searched)}"
+        '<p class="note">Replies that quoted the pack, packs that you exported, and backups are out of its reach.</p>'
+    )
+    return sheet("Certificate of what was taken out", body, _saved("pack-certificate", done))
+
+
+def _searched(places: Sequence[Searched]) -> str:
+    files = "".join(
+        f'<tr><td>{escape(place.name)}</td><td class="number">{place.size:,}</td><td>{_hash(place.sha256)}</td></tr>'
+        for place in places[:MOST]
+    )
+    return (
+        '<table class="files"><thead><tr><th>File</th><th class="number">Size</th><th>SHA-256</th></tr></thead>'
+        f"<tbody>{files}</tbody></table>"
+    )
+
+
+def _hash(sha256: str) -> str:
+    return f"<code title='{escape(sha256)}'>{escape(sha256[:12])}…</code>"
+
+
+def _saved(kind: str, done: Certificate | packs.Certificate) -> str:
+    """The button that makes a file of a certificate."""
+    text, name = json.dumps(asdict(done), indent=2, default=str), f"{kind}-{done.at:%Y%m%d-%H%M%S}.json"
+    return f'<button data-act="save" data-name="{escape(name)}" data-file="{escape(text)}">Download as JSON</button>'
 
 
 def _checks(done: Certificate) -> str:
@@ -126,20 +180,19 @@ def _checks(done: Certificate) -> str:
     return f'<h3>Does it still know?</h3><p class="note">{note}</p>{"".join(map(_check, done.checks))}'
 
 
-def _check(check: Check) -> str:
-    ways = (
-        ("with the whole memory, before", check.full),
-        ("with this one switched off", check.off),
-        ("after the purge", check.deleted),
-    )
+WAYS = ("with the whole memory, before", "with this one switched off", "after the purge")
+VERDICTS = ("Passed: it knows no more than without it.", "Failed: it still says these words.")
+
+
+def _check(check: Check, what: str = "memory", ways: Sequence[str] = WAYS, verdicts: tuple[str, str] = VERDICTS) -> str:
+    """ways: what the three numbers of a check are; verdicts: when it is passed, and when not."""
     bars = "".join(
         f'<div class="bar"><span>{label}</span><span class="value">{_percent(value)}</span>'
         f'<span class="track"><span style="width:{min(value, 1) * 100:.1f}%"></span></span></div>'
-        for label, value in ways
+        for label, value in zip(ways, (check.full, check.off, check.deleted), strict=True)
     )
-    verdict = "Passed: it knows no more than without it." if check.passed else "Failed: it still says these words."
-    kind = "passed" if check.passed else "failed"
-    return f'<div class="check {kind}"><small>memory {escape(check.slot)}</small>{bars}<p>{verdict}</p></div>'
+    kind, verdict = ("passed", verdicts[0]) if check.passed else ("failed", verdicts[1])
+    return f'<div class="check {kind}"><small>{what} {escape(check.slot)}</small>{bars}<p>{verdict}</p></div>'
 
 
 def _percent(value: float) -> str:

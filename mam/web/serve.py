@@ -7,9 +7,10 @@ from starlette.middleware import Middleware
 
 from mam.accounts import Accounts
 from mam.errors import InputError
+from mam.web.carry import Carrier
 from mam.web.desk import Desk
 from mam.web.guard import OwnTabs
-from mam.web.here import ASSETS
+from mam.web.here import ASSETS, script
 from mam.web.page import page
 from mam.web.plot import AHEAD
 from mam.web.theme import theme
@@ -33,7 +34,8 @@ def launch(
     if host not in (HERE, "localhost", "::1") and accounts is None:
         raise InputError("Other machines could read and change this memory: say with --auth FILE who may log in.")
     desk.login = accounts is not None
-    blocks = page(desk).queue(default_concurrency_limit=16)
+    carrier = Carrier(desk)
+    blocks = page(desk, carrier).queue(default_concurrency_limit=16)
     desk.load()
     try:
         blocks.launch(
@@ -47,10 +49,10 @@ def launch(
             footer_links=[],
             auth=accounts.check if accounts else None,
             auth_message=WHO if accounts else None,
-            app_kwargs={"middleware": [Middleware(OwnTabs)]} if accounts else None,
+            app_kwargs={"routes": [carrier.route]} | ({"middleware": [Middleware(OwnTabs)]} if accounts else {}),
             theme=theme(),
-            css_paths=[ASSETS / "style.css"],
-            head=AHEAD,
+            css_paths=[ASSETS / "style.css", ASSETS / "packs.css"],
+            head=f"{AHEAD}<script>{script('press.js')}</script>",
         )
     except OSError as error:
         raise InputError(f"Port {port} is taken; choose another one with --port.") from error

@@ -14,6 +14,7 @@ import gradio as gr
 
 from mam.chat import Chat
 from mam.errors import EndpointError, InputError, MamError
+from mam.packs.shelf import PACK_SLOT
 from mam.space import cleaned
 from mam.values import Session, Turn
 from mam.web.desk import Desk, plainly
@@ -35,6 +36,7 @@ class Talk:
 
     def send(self, text: str, session: str | None, editing: bool, request: gr.Request) -> Iterator:
         """Say something, instead of the last message where that is edited; again for every piece of the reply."""
+        chat = None
         try:
             text = cleaned(text)
             chat = self.desk.chat(session, request)
@@ -42,13 +44,27 @@ class Talk:
                 chat.take_back()
             yield from self._said(chat, text, request)
         except MamError:
-            yield *[gr.skip()] * 5, text, gr.skip()  # back into its box: nothing that was typed is lost
+            yield self._failed(chat, text, editing)
             raise
 
     def again(self, session: str | None, request: gr.Request) -> Iterator:
         """Another reply to the last message."""
         chat = self.desk.chat(session, request)
-        yield from self._said(chat, chat.take_back().text, request, temperature=AGAIN)
+        text = chat.take_back().text
+        try:
+            yield from self._said(chat, text, request, temperature=AGAIN)
+        except MamError:
+            yield self._failed(chat, text, True)
+            raise
+
+    def _failed(self, chat: Chat | None, text: str, instead: bool) -> tuple:
+        """The text goes back into its box: nothing that was typed is lost. Sent again, it is in the place of the last
+        message only if that is what is left of this one: the one that it was to replace is gone already."""
+        editing = gr.skip()
+        if chat and instead:
+            said = chat.turns()
+            editing = bool(said) and said[-1].text == text
+        return gr.skip(), gr.skip(), "", gr.skip(), gr.skip(), text, editing
 
     def _said(self, chat: Chat, text: str, request: gr.Request, **manner) -> Iterator:
         key, same, reply = self._key(request), gr.skip(), ""
@@ -56,13 +72,14 @@ class Talk:
         rest = (same, False)  # the box, and whether the last message is edited
         self.desk.show(chat.id, request)
         try:
+            yield same, conversation(chat.turns()), exchange(text, "…"), same, same, *rest
             with closing(chat.stream(text, stop=stop, **manner)) as events:  # closed with the tab; what was said stays
                 for event in events:
                     if not self.desk.shows(chat.id, request):
                         yield (same,) * 7  # another one was opened: this reply is kept, and shown when they come back
                     elif event.kind == "read":
-                        before = conversation(chat.turns()[:-1] if not chat.temporary else chat.turns())
-                        yield chat.id, before, exchange(text, "…"), same, self._sessions(chat.id, request), *rest
+                        before, listed = conversation(chat.turns()), self._sessions(chat.id, request)
+                        yield chat.id, before, exchange(text, "…"), same, listed, *rest
                     elif event.kind == "token":
                         reply += event.data
                         yield same, same, exchange(text, reply), same, same, *rest
@@ -241,9 +258,14 @@ def _below(turn: Turn, last: bool) -> str:
 
 def summary(turn: Turn) -> str:
     """What the memory did in a turn, in a few words."""
-    given = sum(read.given for read in turn.reads)
+    reads = [read for read in turn.reads if read.given]
+    given = [read.slot.id.startswith(PACK_SLOT) for read in reads]
+    packs = len({read.slot.document for read, packed in zip(reads, given, strict=True) if packed})
+    found = [_slots(given.count(False))] if False in given else []
+    if packs:
+        found.append(f"{packs} pack{'s' if packs != 1 else ''}")
     kept = sum(write.relation != "duplicate" for write in turn.writes)
-    read = "not in memory" if turn.abstained else f"from memory: {_slots(given)}" if given else "nothing read"
+    read = "not in memory" if turn.abstained else f"from memory: {' and '.join(found)}" if found else "nothing read"
     return f"{read} · kept {_slots(kept)}" if kept else read
 
 
