@@ -12,10 +12,10 @@ STAMP := .venv/.installed
 run: weights
 	$(PY) app.py
 
-# what needs a browser by itself: people do not click on a machine that computes something else with all it has
+# what needs a browser by itself: it takes a processor of its own, and people do not click on a machine that has none left
 test: weights
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not browser"
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m browser
+	$(PY) -m pytest -m browser
 
 # figures are drawn by JupyterLab itself, from no network; nobody needs to hear that a progress bar is a plain one
 notebooks: weights

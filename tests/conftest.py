@@ -25,7 +25,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several at once: threads of one would
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # for the programs that tests start
 
-SLOWEST = ("test_tour", "test_train", "test_notebooks", "test_bench")  # begun first, so that nothing waits for them
+SLOWEST = ("test_train", "test_notebooks", "test_bench")  # begun first, so that nothing waits for them
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (

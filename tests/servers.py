@@ -41,6 +41,7 @@ def _has_wheel() -> bool:
 def _wheel(folder: Path) -> Iterator[tuple[str, int, str]]:
     import pgserver
 
+    os.environ["PATH"] += f"{os.pathsep}/usr/sbin"  # it calls useradd, where it runs as root
     server = pgserver.get_server(folder / "data", cleanup_mode="delete")
     try:
         info = server.get_postmaster_info()

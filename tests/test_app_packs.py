@@ -57,7 +57,7 @@ def test_a_pack_is_made_of_files_and_built_while_the_page_is_loaded_anew(served,
     page.locator('#pack-make [name="epochs"]').fill("60")
     page.get_by_role("button", name="Prepare").click()
     expect(page.locator("#pack-head .state")).to_have_text("not built yet")
-    expect(page.locator("#pack-head")).to_contain_text("takes less than a minute")
+    expect(page.locator("#pack-head")).to_contain_text("takes about 1 min")
     page.locator("#pack-head").get_by_role("button", name="Build").click()
     expect(page.locator("#pack-work")).to_contain_text("writing questions")
     page.reload()
