@@ -40,6 +40,14 @@ def open_packs(page, name: str | None = None):
         expect(page.locator("#pack-head h2")).to_have_text(name)
 
 
+def opened_row(page, find: str, answer: str):
+    """The first question that is found so and has this answer, with its sentences."""
+    page.locator("#pack-find textarea, #pack-find input").first.fill(find)
+    row = page.locator("#pack-rows tbody tr", has_text=answer).first
+    row.locator("summary").click()
+    return row
+
+
 def test_a_pack_is_made_of_files_and_built_while_the_page_is_loaded_anew(served, tab, tmp_path, monkeypatch):
     gate, facts = threading.Event(), Template.facts
     monkeypatch.setattr(Template, "facts", lambda self, text: gate.wait(30) and facts(self, text))
@@ -161,9 +169,7 @@ def test_a_document_and_a_sentence_are_deleted_with_certificates(served, tab, to
     before = {shard.id: shard.adapter for shard in towns.shards()}
     page = tab()
     open_packs(page, "towns")
-    page.locator("#pack-find textarea, #pack-find input").first.fill("Emma lives")
-    row = page.locator("#pack-rows tbody tr", has_text="Cairo").first
-    row.locator("summary").click()
+    row = opened_row(page, "Emma lives", "Cairo")
     row.get_by_role("button", name="Delete this sentence").click()
     expect(page.locator("dialog")).to_contain_text("Emma lives in Cairo.")
     page.locator("dialog").get_by_role("button", name="Delete").click()
@@ -186,9 +192,7 @@ def test_a_document_and_a_sentence_are_deleted_with_certificates(served, tab, to
 def test_a_sentence_is_edited_in_weights(served, tab, towns):
     page = tab()
     open_packs(page, "towns")
-    page.locator("#pack-find textarea, #pack-find input").first.fill("Emma lives")
-    row = page.locator("#pack-rows tbody tr", has_text="Cairo").first
-    row.locator("summary").click()
+    row = opened_row(page, "Emma lives", "Cairo")
     row.get_by_role("button", name="Edit …").click()
     expect(page.locator("dialog textarea")).to_have_value("Emma lives in Cairo.")
     page.locator("dialog textarea").fill("Emma lives in <b>Lima</b>.")

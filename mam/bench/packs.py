@@ -7,7 +7,7 @@ are the same frozen base's, over all stories at once:
     base             closed book, without anything, asked in the form that serves it best
     slots            the stories ingested into a memory
     pack_plus_slots  the same memory with the pack mounted
-    prompt_bm25      sentences found by BM25 in the prompt, in the best form (see `reading`)
+    prompt_bm25      sentences found by BM25 in all stories, in the prompt
     gold             the sections with the answer, and no others, in the prompt
 
 Forms of prompts are chosen on training stories. On some of the questions the protocol of stages against the single
