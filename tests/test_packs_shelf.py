@@ -1,8 +1,7 @@
-"""Packs of a user: through the space, in sessions, handed on, and on the command line."""
+"""Packs of a user: through the space, in sessions, handed on."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import threading
@@ -12,16 +11,12 @@ from datetime import UTC, datetime
 import pytest
 import torch
 from conftest import byte_tokenizer, tiny_config
-from fakes import Echo, rule_engine
-from packing import Template, built, lives, written
+from packing import built, echoing, lives, quick, written
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from mam import cli
 from mam.errors import InputError, MissingError, StoreError, WeightsError
-from mam.packs import build, store, training, weights
-from mam.packs import cli as packs
-from mam.packs.files import digest
+from mam.packs import store, weights
 from mam.packs.pack import Pack
 from mam.packs.shelf import MOUNTS, joined
 from mam.packs.values import READY, WAITING
@@ -33,16 +28,12 @@ QUESTION = "Anna lives in which?"
 
 @pytest.fixture(scope="module")
 def engine(tiny_folder):
-    torch.set_num_threads(1)
-    engine = rule_engine(tiny_folder)
-    Echo(engine)
-    return engine
+    return echoing(tiny_folder)
 
 
 @pytest.fixture(autouse=True)
-def template(monkeypatch):
-    """The generator of all packs here."""
-    monkeypatch.setattr(build, "open_generator", lambda *_: Template())
+def quickly(monkeypatch, tiny_folder):
+    quick(monkeypatch, tiny_folder)
 
 
 @pytest.fixture
@@ -50,13 +41,6 @@ def towns(m, tmp_path, tiny_folder):
     """A pack of two documents in two shards that knows where Anna and Berta live."""
     paths = written(tmp_path / "text", a=lives("Anna"), b=lives("Berta"))
     return built(m, "towns", paths, base=str(tiny_folder), shard=1, epochs=60)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """A tiny base learns a few answers by heart in a second, at a high rate."""
-    monkeypatch.setattr(training, "LEAST", 1)
-    monkeypatch.setattr(store.Settings.__init__, "__defaults__", (*store.Settings.__init__.__defaults__[:-1], 2e-2))
 
 
 # ---- a space's packs -------------------------------------------------------------------------------------------------
@@ -466,73 +450,3 @@ def test_an_unready_pack_is_not_handed_on(m, towns, tmp_path):
     with pytest.raises(InputError, match="not ready"):
         towns.export(tmp_path / "towns.pack")
     assert not (tmp_path / "towns.pack").exists()
-
-
-# ---- the command line ------------------------------------------------------------------------------------------------
-
-
-def test_the_command_line(tmp_path, tiny_folder, engine, monkeypatch, capsys):
-    monkeypatch.setattr("mam.engine.engine", lambda *_: engine)
-    monkeypatch.setenv("MAM_HOME", str(tmp_path / "home"))
-    lm = ["--lm", str(tiny_folder)]
-
-    def run(*arguments: str) -> str:
-        code = cli.main(["pack", *arguments])
-        out = capsys.readouterr()
-        assert code == 0, out.err
-        return out.out
-
-    paths = [str(path) for path in written(tmp_path / "text", a=lives("Anna"), b=lives("Berta"))]
-    assert "no packs" in run("list")
-    said = run("build", *paths, "--name", "towns", "--shard", "1", "--epochs", "60", *lm)
-    assert "2 documents, 8 words" in said and "shard 001  ready" in said
-    assert "2 shards" in run("list")
-    assert "Anna lives in which? Oslo  [a.txt 1]" in run("show", "towns", "--find", "Anna lives")
-    assert "Oslo" in run("ask", "towns", QUESTION)
-    assert "[answer, pack]" in run("ask", "towns", QUESTION, "--calls")
-    assert "[grounding, pack]" in run("ask", "towns", QUESTION, "--calls", "--stages")
-    assert "deletion discards" in run("merge", "towns", "--method", "ties")
-    run("export", "towns", str(tmp_path / "towns.pack"))
-    run("import", str(tmp_path / "towns.pack"), "--name", "copy", *lm)
-    assert "Monday: towns" in run("mount", "towns", "--session", "Monday")
-    assert "Monday: towns" in run("mount", "towns", "--session", "Monday", "--stages")
-    assert "no packs" in run("mount", "towns", "--session", "Monday", "--off")
-    said = run("edit", "towns", "b.txt", "1", "Berta lives in Rome.")
-    assert "Taken out: b.txt" in said and "Rome" in run("show", "towns", "--find", "Berta lives")
-    said = run("delete", "towns", "a.txt", "--json", str(tmp_path / "certificate.json"))
-    assert "Taken out: a.txt" in said and "training set" in said
-    assert json.loads((tmp_path / "certificate.json").read_text())["documents"]["a.txt"] == digest(lives("Anna"))
-    assert "gone" in run("remove", "copy")
-    assert cli.main(["pack", "ask", "copy", QUESTION]) == 2 and "no pack 'copy'" in capsys.readouterr().err
-
-
-def test_the_command_line_certifies_what_is_interrupted(tmp_path, tiny_folder, engine, monkeypatch, capsys):
-    monkeypatch.setattr("mam.engine.engine", lambda *_: engine)
-    monkeypatch.setenv("MAM_HOME", str(tmp_path / "home"))
-    paths = [str(path) for path in written(tmp_path / "text", a=lives("Anna"), b=lives("Berta"))]
-    going = ["pack", "build", "--name", "towns", "--epochs", "1"]
-    assert cli.main([*going, *paths, "--lm", str(tiny_folder)]) == 0
-
-    def interrupted(*_, **how):
-        raise KeyboardInterrupt
-
-    file, whole = tmp_path / "certificate.json", build.Builder.build
-    monkeypatch.setattr(build.Builder, "build", interrupted)
-    capsys.readouterr()
-    assert cli.main(["pack", "delete", "towns", "a.txt", "--json", str(file)]) == 130
-    assert "Shard 000 answers nothing until it is trained anew without it" in capsys.readouterr().out
-    assert json.loads(file.read_text())["waiting"] is True
-    assert cli.main(["pack", "delete", "towns", "nothing.txt"]) == 2 and "Taken out" not in capsys.readouterr().out
-    monkeypatch.setattr(build.Builder, "build", whole)
-    assert cli.main(going) == 0 and cli.main(["pack", "show", "towns"]) == 0
-    assert f"document {digest(lives('Anna'))[:16]}. Shard 000 answered nothing until" in capsys.readouterr().out
-
-
-def test_every_argument_says_what_it_is_for():
-    parser = argparse.ArgumentParser()
-    packs.add_arguments(parser)
-    (commands,) = (action.choices for action in parser._actions if action.choices)
-    for name, command in commands.items():
-        assert [action.dest for action in command._actions if not action.help] == [], name
-    shown = [line.split()[4] for line in packs.EPILOG.splitlines() if line.startswith("python -m mam pack")]
-    assert len(shown) > 3 and set(shown) <= commands.keys() and "answers nothing" in parser.format_help()
