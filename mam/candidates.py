@@ -1,8 +1,9 @@
 """Splits an utterance into candidates: the pieces that the write gate judges.
 
 First step of a turn. A piece is a sentence, or a clause where one sentence tells two things. It must be
-understandable alone, months later: a sentence that leans on another one ("He lives there.") keeps that one in its
-text, an answer keeps its question, and dates are worked out (see `dates`). It does not know what is worth keeping.
+understandable alone, months later: a sentence that leans on another one ("He lives there.") says whom it means where
+that is sure (see `pronouns`), or else keeps the other one in its text; an answer keeps its question, and dates are
+worked out (see `dates`). It does not know what is worth keeping.
 
 Rules, not a parser: a parser would cost more than the whole turn. When in doubt a sentence stays whole.
 """
@@ -10,12 +11,13 @@ Rules, not a parser: a parser would cost more than the whole turn. When in doubt
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import sentencex
 
 from mam.dates import resolve
+from mam.pronouns import VERB, named
 from mam.values import USER, Candidate
 
 BACK = 3  # how many sentences back an antecedent is looked for
@@ -32,19 +34,14 @@ _VERB = (
     r"|drive|go|went|got|get|met|saw|came|left|took|made|bought|ate|told|gave|lost|won|became|began|grew|moved|keep"
     r"|kept|teach|taught|run|ran|broke|put|sold|said|just|also|really|never|always|usually|often|still|now|both)\b|['’])"
 )
-_VERB_OF_OTHER = (
-    r"(?:(?:is|was|has|had|does|did|can|will|would|could|should|must|isn|wasn|doesn|didn|won|went|got|met|came|left"
-    r"|took|made|bought|gave|lost|became|began|grew|just|also|really|never|always|usually|often|still|now"
-    r"|[a-z]{2,}(?:ed|[^s\W]s))\b|['’]s\s)"
-)
 _CLAUSE = re.compile(
     rf"(?:(?<!\s)\s*;\s+|(?:,|(?<!\s))\s+(?:and|but)\s+|,\s+(?:while|whereas)\s+)(?:also\s+|then\s+)?(?=(?P<right>"
-    rf"(?:I|we)(?:\s+{_VERB}|['’])|(?:my|our)\s+(?:[\w-]+\s+){{1,3}}?{_VERB_OF_OTHER}|(?-i:[A-Z])[\w-]+\s+{_VERB_OF_OTHER}))",
+    rf"(?:I|we)(?:\s+{_VERB}|['’])|(?:my|our)\s+(?:[\w-]+\s+){{1,3}}?{VERB}|(?-i:[A-Z])[\w-]+\s+{VERB}))",
     re.IGNORECASE,
 )
 _LEFT = re.compile(
-    rf"\b(?:I|we)(?:\s+\w+|['’])|\b(?:my|our|his|her|their|the)\s+(?:[\w-]+\s+){{1,3}}?{_VERB_OF_OTHER}"
-    rf"|(?-i:\b[A-Z])[\w-]+\s+{_VERB_OF_OTHER}|\b(?:he|she|it|they|there|that|this)(?:\s+\w+|['’])",
+    rf"\b(?:I|we)(?:\s+\w+|['’])|\b(?:my|our|his|her|their|the)\s+(?:[\w-]+\s+){{1,3}}?{VERB}"
+    rf"|(?-i:\b[A-Z])[\w-]+\s+{VERB}|\b(?:he|she|it|they|there|that|this)(?:\s+\w+|['’])",
     re.IGNORECASE,
 )
 _SUBORDINATE = re.compile(
@@ -66,9 +63,7 @@ _EMPTY_IT = re.compile(  # "it" and "they" that point at nothing said before
 _ANTECEDENT = re.compile(
     r"\b(?:my|our|the|an?|this|some|two|three)\s+\w{2,}|(?<!^)(?<![.!?]\s)\b(?-i:(?!I\b)[A-Z])\w+", re.IGNORECASE
 )
-_NAME_FIRST = re.compile(
-    rf"\W*(?!(?:I|He|She|It|They|We|You|His|Her|Its|Their|That|This|There)\b)[A-Z]\w+\s+{_VERB_OF_OTHER}"
-)
+_NAME_FIRST = re.compile(rf"\W*(?!(?:I|He|She|It|They|We|You|His|Her|Its|Their|That|This|There)\b)[A-Z]\w+\s+{VERB}")
 _PLACE = re.compile(
     r"\b(?:live|lives|lived|work|works|worked|went|go|goes|been|moved|stay|stayed|was|were|is|are|from|grew up|born|met"
     r"|it|him|her|them|study|studied|over|back|up|down|get|getting|got)\s+there\b|^\W*there,?\s+(?:he|she|we|i|they)\b",
@@ -86,28 +81,39 @@ _ANY_VERB = re.compile(
 )
 
 
-def split(text: str, *, speaker: str = USER, now: datetime, context: str = "", earlier: str = "") -> list[Candidate]:
+def split(
+    text: str,
+    *,
+    speaker: str = USER,
+    now: datetime,
+    context: str = "",
+    earlier: Sequence[tuple[str, datetime]] = (),
+) -> list[Candidate]:
     """The candidates of an utterance, in order; `said` is `text[span[0]:span[1]]`.
 
     `now` is the speaker's own time: days are counted from it. `context` is what was said just before, usually
-    by the other side; if it ends in a question, a first fragment is kept as its answer. `earlier` is the speaker's own
-    previous message, where "he" or "there" in the first sentence may point.
+    by the other side; if it ends in a question, a first fragment is kept as its answer. `earlier` are the speaker's own
+    previous messages, each with its time, where "he" or "there" may point.
     """
-    before = [piece for piece, _ in _pieces(earlier[-WINDOW:])][-BACK:]
+    pieces = [(piece, at) for message, at in earlier for piece, _ in _pieces(message[-WINDOW:])]
+    before = [(piece, *resolve(piece, at)) for piece, at in pieces[-BACK:]]  # as said; with dates; the first of these
     question = _last_question(context)
     candidates: list[Candidate] = []
     last = context[-CONTEXT:]
     for said, start in _pieces(text):
-        alone = said
+        dated, when = alone, date = resolve(said, now)
         if not candidates and question and _is_fragment(said):
-            alone = f"{question} {said}"
+            alone, date = resolve(f"{question} {said}", now)
         elif _leans(said):
-            antecedent = next((piece for piece in reversed(before[-BACK:]) if _can_precede(piece)), "")
-            alone = f"{_ended(antecedent)} {said}" if antecedent else said
-        resolved, when = resolve(alone, now)
+            for words, antecedent, its_date in reversed(before[-BACK:]):
+                if _can_precede(words):
+                    alone, date = named(dated, antecedent), when
+                    if not alone:
+                        alone, date = f"{ended(antecedent)} {dated}", when or its_date
+                    break
         span = (start, start + len(said))
-        candidates.append(Candidate(resolved, said, span, speaker, context=last, when=when))
-        before.append(said)
+        candidates.append(Candidate(alone, said, span, speaker, context=last, when=date))
+        before.append((said, dated, when))
         last = said
     return candidates
 
@@ -191,6 +197,7 @@ def _last_question(context: str) -> str:
     return found[-1][0] if found and found[-1][0].endswith("?") else ""
 
 
-def _ended(sentence: str) -> str:
+def ended(sentence: str) -> str:
+    """The sentence, with a full stop where it has no sign at its end."""
     sentence = sentence.rstrip(",;: ")
-    return f"{sentence}." if sentence[-1:].isalnum() else sentence
+    return f"{sentence}." if sentence[-1:].isalnum() or sentence.endswith(")") else sentence

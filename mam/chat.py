@@ -148,12 +148,18 @@ class Chat:
         said = {"text": "", "reply": text} if speaker == ASSISTANT else {"text": text, "reply": ""}
         turn = Turn(new_id(), self.id, at=at.astimezone(UTC), thresholds=self._thresholds(), **said)
         began = self.space.version()
-        candidates = _candidates(text, speaker, at, self._before())
+        candidates = self._candidates(text, speaker, at, self._before())
         hidden = self.space.encoded(_texts(candidates))
         writes, rejected, archived = self._write(turn, candidates, hidden, began)
         turn = replace(turn, writes=writes, rejected=rejected, archived=archived)
         self._save(turn, began=began, seen=[write.slot for write in writes])
         return writes, rejected
+
+    def _candidates(self, text: str, speaker: str, now: datetime, before: Sequence[Turn]) -> list[Candidate]:
+        context = next((said for turn in reversed(before) for said in (turn.reply, turn.text) if said), "")
+        own = [turn for turn in before[-3:] if turn.text] if speaker == USER else []
+        earlier = [(self.space.as_now(turn), turn.at.astimezone(now.tzinfo)) for turn in own]
+        return split(text, speaker=speaker, now=now, context=context, earlier=earlier)
 
     def _write(
         self, turn: Turn, candidates: Sequence[Candidate], hidden: dict, began: int, seen: Sequence[Slot] = ()
@@ -181,7 +187,7 @@ class Chat:
             turn = replace(turn, calls=calls)
             watch.lap("packs")
         before = self._before() if before is None else before
-        candidates = _candidates(text, USER, now, before)
+        candidates = self._candidates(text, USER, now, before)
         watch.lap("split")
         hidden = space.encoded([text, *_texts(candidates)])
         watch.lap("encode")
@@ -352,12 +358,6 @@ class Stopwatch:
 
     def total(self) -> float:
         return time.perf_counter() - self._start
-
-
-def _candidates(text: str, speaker: str, now: datetime, before: Sequence[Turn]) -> list[Candidate]:
-    context = next((said for turn in reversed(before) for said in (turn.reply, turn.text) if said), "")
-    earlier = "\n".join(turn.text for turn in before[-3:] if turn.text) if speaker == USER else ""
-    return split(text, speaker=speaker, now=now, context=context, earlier=earlier)
 
 
 def _texts(candidates: Sequence[Candidate]) -> list[str]:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mam import exchange
+from mam.candidates import ended
 from mam.index import SlotIndex
+from mam.pronouns import named
 from mam.relation import Relation
 from mam.store import new_id
 from mam.values import Archived, Candidate, Slot, Turn, Write
@@ -44,13 +46,13 @@ def write(
     """
     found, keys = gated(space, candidates, hidden)
     worth = [(_slot(candidate, turn), key) for candidate, key in zip(found, keys, strict=True) if not candidate.why]
-    draft, key_of = Draft(space, worth), {slot.id: key for slot, key in worth}
+    draft = Draft(space, worth)
     draft.judge()
     with space.writing():
         writes = draft.writes()
         new = [write.slot for write in writes if write.relation != "duplicate"]
         space.store.save_turn(turn, began=began, seen=seen)
-        space.store.add_slots(new, [key_of[slot.id] for slot in new], space.engine.memory.fingerprint, "chat")
+        space.store.add_slots(new, [draft.keys[slot.id] for slot in new], space.engine.memory.fingerprint, "chat")
         for write in writes:
             if write.superseded:
                 space.store.supersede_slot(write.superseded, write.slot.id)
@@ -93,6 +95,7 @@ class Draft:
 
     def __init__(self, space: Space, worth: Sequence[tuple[Slot, np.ndarray]]):
         self._space, self._worth = space, worth
+        self.keys = {slot.id: key for slot, key in worth}
         self._judged: dict[str, tuple[list[Slot], Relation]] = {}  # by id: the near slots, and what it is to them
         self._writes: list[Write] = []
         self._seen = -1  # data version of the memory that the writes are right for
@@ -131,10 +134,20 @@ class Draft:
                 continue
             superseded = relation.slot.id if relation.kind == "update" else None
             if superseded:
+                slot, key = self._without(relation.slot, slot, key)
                 replaced.add(superseded)
                 fresh.remove(superseded)
             fresh.add([slot], key)
             yield Write(slot, slot.score, relation.kind, superseded, relation.score)
+
+    def _without(self, old: Slot, slot: Slot, key: np.ndarray) -> tuple[Slot, np.ndarray]:
+        """A slot that leans on the one it replaces keeps no more of it than whom it is about, or both would be read."""
+        leaning = f"{ended(old.text)} "
+        if slot.text.startswith(leaning) and (alone := named(slot.text.removeprefix(leaning), old.text, corrects=True)):
+            slot = replace(slot, text=alone)
+            memory = self._space.engine.memory
+            self.keys[slot.id] = key = memory.keys(memory.encode([slot.text]))[0]
+        return slot, key
 
     def _near(self, key: np.ndarray, fresh: SlotIndex, replaced: set[str]) -> list[Slot]:
         """The slots most like a key among those that would be active."""

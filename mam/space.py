@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -22,7 +22,8 @@ from mam.atlas import Atlas, Layout
 from mam.chat import Chat
 from mam.dates import resolve
 from mam.engine import Engine
-from mam.errors import InputError, StoreError
+from mam.erasure import PURGED
+from mam.errors import InputError, MissingError, StoreError
 from mam.index import SlotIndex
 from mam.lookback import Lookback
 from mam.packs.shelf import Shelf
@@ -384,6 +385,28 @@ class Space(Lookback, Shelf):
     def holds(self, slot: Slot) -> bool:
         """Whether the slot is active with the text it has here, as of the last refresh; or a pack still says it."""
         return self._held.get(slot.id) == slot.text or self.still_said(slot)
+
+    def as_now(self, turn: Turn) -> str:
+        """What was said in a turn, with what is remembered now in place of what was edited, replaced or deleted since.
+
+        What is said next may lean on it, and would carry the old words into a new slot.
+        """
+        self.refresh()
+        text = turn.text.replace(PURGED, "")
+        for write in turn.writes:
+            if not self.holds(write.slot):
+                text = text.replace(write.slot.said, f"\n{self._follower(write.slot.id)}\n")
+        return text
+
+    def _follower(self, id: str) -> str:
+        """What an active slot says, or the one that replaced it in the end; "" where both are gone."""
+        with suppress(MissingError):
+            met = set()  # an imported file may go round in circles
+            while (slot := self.store.slot(id)).state == SUPERSEDED and slot.superseded_by and id not in met:
+                met.add(id)
+                id = slot.superseded_by
+            return slot.text if slot.state == ACTIVE else ""
+        return ""
 
     def current(self, reads: tuple[Read, ...]) -> tuple[Read, ...]:
         """The same reads with edited slots as they are now, and without those that are no longer active."""

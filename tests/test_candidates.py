@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 import sentencex
@@ -69,9 +69,21 @@ def test_a_pronoun_keeps_the_sentence_it_points_at():
     assert texts("I met Ana. It has been snowing for days.")[-1] == "It has been snowing for days."
     assert texts("We take the boat. It's Mira again.")[-1] == "It's Mira again."
     assert texts("Whales breathe air. At work they gave me a locker.")[-1] == "At work they gave me a locker."
-    assert texts("He lives in Oslo", earlier="I have a brother called Tom.") == [
+    assert texts("He lives in Oslo", earlier=[("I have a brother called Tom.", SUNDAY)]) == [
         "I have a brother called Tom. He lives in Oslo"
     ]
+
+
+def test_each_sentence_has_the_dates_of_the_day_it_was_said_on():
+    thursday = SUNDAY - timedelta(days=3)
+    (candidate,) = split("It is at the station.", now=SUNDAY, earlier=[("I see my dentist tomorrow.", thursday)])
+    assert candidate.text == "I see my dentist tomorrow (20 November 2026). It is at the station."
+    assert candidate.when == "2026-11-20"
+    (candidate,) = split("It is far", now=SUNDAY, earlier=[("I see my dentist tomorrow", thursday)])
+    assert candidate.text == "I see my dentist tomorrow (20 November 2026). It is far"
+    (candidate,) = split("It ends today.", now=SUNDAY, earlier=[("My course began yesterday.", thursday)])
+    assert candidate.text == "My course began yesterday (18 November 2026). It ends today (22 November 2026)."
+    assert candidate.when == "2026-11-22"
 
 
 def test_said_are_the_words_alone():

@@ -171,6 +171,29 @@ def test_edited_and_deleted_words_leave_the_session_they_were_said_in(m, chat):
     assert "Rex" not in chat.send("Tell a story about rivers.", **SHORT).given
 
 
+def test_what_is_said_next_leans_on_what_is_true_now(m, chat):
+    anna, said = told(chat, "My sister Anna lives in Oslo."), "She works as a nurse."
+    m.edit(anna.id, "My sister Anna lives in Bergen.")
+    assert told(chat, said).text == "My sister Anna works as a nurse."
+    m.delete(anna.id)
+    (candidate,) = chat._candidates("She likes tea.", "user", datetime.now(UTC), chat.turns()[:1])
+    assert candidate.text == candidate.said
+    m.purge(anna.id)
+    (candidate,) = chat._candidates("She likes tea.", "user", datetime.now(UTC), chat.turns()[:1])
+    assert candidate.text == candidate.said
+
+
+def test_an_update_that_leans_on_what_it_replaces_does_not_keep_the_old_words(m, chat):
+    told(chat, "My cousin speaks Italian.")
+    write = told(chat, "Actually she speaks German.")
+    assert write.text == "Actually my cousin speaks German." and m.slots() == [write]
+    key = m.engine.memory.keys(m.engine.memory.encode([write.text]))[0]
+    assert m.index.nearest(key, 1)[0] == (write, pytest.approx(1))
+    told(chat, "My brother has an old Volvo.")
+    old = told(chat, "Actually it is a Saab.")  # what "it" is stands in the other sentence
+    assert old.text == "My brother has an old Volvo. Actually it is a Saab."
+
+
 @pytest.mark.parametrize("change", ["edit", "delete", "purge"])
 def test_a_change_during_the_reply_holds_at_the_next_token(m, open_space, change):
     told(m.session())

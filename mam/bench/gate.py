@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from tqdm import tqdm
@@ -55,14 +55,14 @@ def covers(candidate: Candidate, start: int, end: int) -> bool:
 def talk(life: Life) -> Iterator[tuple[Utterance, list[Candidate]]]:
     """Every utterance with its candidates, split with the context that `mam.chat` would give them."""
     for session in life.sessions:
-        said: list[Utterance] = []
+        said: list[tuple[Utterance, datetime]] = []
         for number, utterance in enumerate(session.utterances):
             mine = utterance.speaker == USER
-            earlier = "\n".join(before.text for before in said[-3:] if before.speaker == USER) if mine else ""
-            context = said[-1].text if said else ""
+            earlier = [(before.text, at) for before, at in said[-3:] if before.speaker == USER] if mine else ()
+            context = said[-1][0].text if said else ""
             at = session.started + timedelta(minutes=number)
             yield utterance, split(utterance.text, speaker=utterance.speaker, now=at, context=context, earlier=earlier)
-            said.append(utterance)
+            said.append((utterance, at))
 
 
 def sentences(memory: MemoryModel, life: Life) -> Iterator[tuple[str, Sentence, bool]]:

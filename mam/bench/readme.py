@@ -27,18 +27,21 @@ ASKED = {
     "one_fact_in_other_words": "… in other words",
     "several_facts": "several facts",
 }
+GOALS = {"one_fact": "≥ 0.95, twice the best prompt", "several_facts": "≥ 0.80"}  # of the memory model
 FIGURES = {  # benchmark: {key, or keys inside each other: (what it says, goal)}
     "edit": {
         "edited_new": ("after an edit, the reply says the new value", "≥ 0.95"),
         "edited_old": ("… or still the old one", "0"),
         "deleted_old": ("after a delete, it still says the value", "0"),
         "deleted_abstains": ("… and says that it was not told", "≥ 0.90"),
-        "update_new": ("an update told in chat replaces the old value", "≥ 0.90"),
+        "update_new": ("after an update told in chat, the reply says the new value", "≥ 0.90"),
+        "update_old": ("… or still the old one", "–"),
     },
     "noharm": {
         "nothing_read": ("general prompts with 200 slots in memory: nothing is read", "≥ 0.97"),
         "identical": ("… and the reply is the base's own, token for token", "1.0"),
         "abstained": ("asked for something never told, it says so", "≥ 0.90"),
+        "false_abstained": ("… the same where it was told", "–"),
     },
     "gate": {
         "f1": ("write gate, F1 of what is kept", "≥ 0.92"),
@@ -149,6 +152,7 @@ def _recall(content: dict, named: bool) -> list[str]:
     lines = [f"| {' | '.join([what, *ASKED.values()])} |", "|---" * (len(ASKED) + 1) + "|"]
     for way, name in WAYS.items():
         lines.append(f"| {name} | {' | '.join(_shown(of[way][key]) for key in ASKED)} |")
+    lines.append(f"| goal | {' | '.join(GOALS.get(key, '–') for key in ASKED)} |")
     return ["", *lines] if named else lines
 
 

@@ -1,0 +1,69 @@
+"""A pronoun at the beginning of a sentence is spelt out where it is sure whom it means, and nowhere else."""
+
+from __future__ import annotations
+
+import pytest
+
+from mam.pronouns import named, subject
+
+ANNA = "My sister Anna lives in Oslo."
+
+
+@pytest.mark.parametrize(
+    "said, alone",
+    [
+        ("She works as a nurse.", "My sister Anna works as a nurse."),
+        ("Actually she moved to Bergen.", "Actually my sister Anna moved to Bergen."),
+        ("And now, she's ill", "And now, my sister Anna's ill"),
+        ("Her birthday is on 3 March.", "My sister Anna's birthday is on 3 March."),
+        ("she never eats meat", "My sister Anna never eats meat"),
+        ("Oh, and she never eats meat", "Oh, and my sister Anna never eats meat"),
+    ],
+)
+def test_it_is_told_with_its_subject(said, alone):
+    assert named(said, ANNA) == alone
+
+
+def test_of_two_people_the_pronoun_means_the_one_it_fits():
+    assert named("She loves tea.", "Actually my sister married Tom.") == "My sister loves tea."
+    assert named("Now he speaks German.", "My brother speaks Italian.") == "Now my brother speaks German."
+
+
+def test_names_of_places_are_nobody():
+    for before in ("My boss comes from New York.", "Yes, my boss moved to the Hague"):
+        assert named("He collects stamps.", before).lower() == "my boss collects stamps."
+    assert named("She sings.", "Ngozi lives near Paris.") == "Ngozi sings."
+
+
+@pytest.mark.parametrize(
+    "before, said",
+    [
+        (ANNA, "He works as a nurse."),
+        ("My brother lives in Oslo.", "She works as a nurse."),
+        ("My sister Anna has a son.", "She loves tea."),
+        ("My cousin married Tom.", "He loves tea."),
+        ("My sister is called Anna.", "She loves tea."),  # the name would be lost
+        ("I have a brother in Oslo.", "He loves tea."),
+        ("My sister bought a car.", "She loves it."),
+        (ANNA, "She works there."),
+        (ANNA, "She asked him to come."),
+        (ANNA, "Her and I went out, that was fun."),
+        (ANNA, "They love tea."),
+        (ANNA, "I love tea, and she loves coffee."),
+        (ANNA, "Tea is what she likes."),
+        ("It rains.", "She loves tea."),
+    ],
+)
+def test_when_in_doubt_it_is_left_as_it_is(before, said):
+    assert named(said, before) == ""
+
+
+@pytest.mark.parametrize("text", ["I live in Oslo.", "", "Where?", "He is ill.", "The weather is fine.", "My", "Tea."])
+def test_texts_about_nobody(text):
+    assert subject(text) == ""
+
+
+def test_others_do_not_matter_to_what_corrects_a_sentence():
+    before = "My cousin met Berta."
+    assert named("No, she met Carla.", before) == "" and named("No, it was Carla.", before, corrects=True) == ""
+    assert named("No, she met Carla.", before, corrects=True) == "No, my cousin met Carla."
