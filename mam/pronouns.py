@@ -23,7 +23,8 @@ MEN = frozenset((
 _ANYONE = frozenset((
     "friend", "colleague", "neighbour", "neighbor", "boss", "teacher", "doctor", "dentist", "child", "kid", "baby",
     "twin", "parent", "partner", "cousin", "sibling", "man", "woman", "boy", "girl", "guy", "person", "roommate",
-    "flatmate", "classmate", "manager", "coach", "student", "landlord", "fiance", "fiancee", *WOMEN, *MEN,
+    "flatmate", "classmate", "manager", "coach", "student", "landlord", "fiance", "fiancee", "dog",
+    "puppy", "cat", "kitten", "pet", "horse", "pony", "rabbit", "hamster", "bird", "parrot", *WOMEN, *MEN,
 ))  # fmt: skip
 VERB = (  # of the third person
     r"(?:(?:is|was|has|had|does|did|can|will|would|could|should|must|isn|wasn|doesn|didn|won|went|got|met|came|left"

@@ -42,6 +42,7 @@ def test_names_of_places_are_nobody():
         ("My brother lives in Oslo.", "She works as a nurse."),
         ("My sister Anna has a son.", "She loves tea."),
         ("My cousin married Tom.", "He loves tea."),
+        ("My best friend Tom has a dog.", "He is called Bo."),
         ("My sister is called Anna.", "She loves tea."),  # the name would be lost
         ("I have a brother in Oslo.", "He loves tea."),
         ("My sister bought a car.", "She loves it."),
