@@ -28,6 +28,12 @@ from mam.train.loop import Part
 PAIRS = 48  # of a step
 VALIDATION = 600
 ALIKE = 6  # kinds that sound most like one
+AGAIN = 0.25  # share of duplicates that are the same sentence again
+CORRECTED = (
+    0.5,
+    0.15,
+    0.05,
+)  # shares with words before them that correct: updates told plainly, as a change; other texts
 CONTEXT = 0.15  # share of pairs whose new text comes with the sentence before it
 NEW, DUPLICATE, UPDATE = range(len(KINDS))
 
@@ -55,18 +61,21 @@ def _plain(random: Random, split: str) -> tuple[str, str, int]:
     if label == UPDATE:
         kind = random.choice([k for k in _kinds(split) if k.update])
         who, (old, new) = _who(random, kind), _values(random, kind, 2)
-        return say(kind, old, who), say(kind, new, who, old, change=random.random() < 0.75), UPDATE
+        change = random.random() < 0.75
+        told = say(kind, new, who, old, change=change, corrected=CORRECTED[1 if change else 0])
+        return say(kind, old, who), told, UPDATE
     kind = random.choice(_kinds(split))
     if label == DUPLICATE:
         who, (value,) = _who(random, kind), _values(random, kind, 1)
         one, two = random.sample(kind.tell, 2)
-        return say(kind, value, who, template=one), say(kind, value, who, template=two), DUPLICATE
+        two = one if random.random() < AGAIN else two
+        return say(kind, value, who, template=one), _shortened(random, say(kind, value, who, template=two)), DUPLICATE
     return *_unrelated(random, split, kind), NEW
 
 
 def _unrelated(random: Random, split: str, kind: kinds.Kind) -> tuple[str, str]:
     """Two texts that are near and yet say nothing about one another."""
-    say, roll = partial(_say, random, split), random.random()
+    say, roll = partial(_say, random, split, corrected=CORRECTED[2]), random.random()
     if roll < 0.3:  # another value where several may hold
         kind = random.choice([k for k in _kinds(split) if k.many])
         who, (one, two) = _who(random, kind), _values(random, kind, 2)
@@ -123,14 +132,31 @@ def _say(
     old: str = "",
     *,
     change: bool = False,
+    corrected: float = 0.0,
     template: str = "",
 ) -> str:
-    """One way of telling a value, or its `change` from `old` where the kind has words for that."""
+    """One way of telling a value, or its `change` from `old` where the kind has words for that.
+
+    corrected: how often words stand before it that correct something.
+    """
     template = template or random.choice(kind.update if change and kind.update else kind.tell)
-    if random.random() < 0.15:
+    if random.random() < corrected:
+        template = phrasing.framed(random.choice(kinds.phrases(split, "corrections")), template)
+    elif random.random() < 0.15:
         template = phrasing.framed(random.choice(kinds.phrases(split, "leadins")), template)
     template = phrasing.roughened(random, template, last=True)
     return phrasing.filled(template, v=value, when=value, who=who, old=old)
+
+
+_SHORT = (("I am", "I'm"), ("is not", "isn't"), ("do not", "don't"), ("I have", "I've"), ("It is", "It's"))
+
+
+def _shortened(random: Random, text: str) -> str:
+    """The text with some long forms for short ones, or the other way round."""
+    for pair in _SHORT:
+        if random.random() < 0.5:
+            text = text.replace(*(pair if random.random() < 0.5 else pair[::-1]))
+    return text
 
 
 def pairs(split: str, count: int = VALIDATION) -> list[tuple[str, str, int]]:
