@@ -113,10 +113,11 @@ def train_generator(
     taught = examples(lm, lessons(learned, f"generator {SEED}", ROWS * steps))
     made = part(lm, "generator", "generator", taught, SEED, RATE, held_out)
     schedule = Schedule(steps, every=min(EVERY, steps))
-    of = {"base": lm.fingerprint, "set of data": digest([[e.prompt, e.answer] for e in (*taught, *held_out)])}
+    # not the number of steps: a run of more of them goes on
+    of = {"base": lm.fingerprint, "set of data": digest([asdict(passage) for passage in found])}
     with used(f"the run in {run}"):
         print(forecast(made, schedule, run), flush=True)
-        figures = train(made, schedule, run, of=of | {"schedule": asdict(schedule)})
+        figures = train(made, schedule, run, of=of)
     tensors = {name: tensor.to(torch.bfloat16) for name, tensor in lm.tensors("generator").items()}
     sha256 = save_tensors(out / "adapter.safetensors", tensors)
     about = {"base": lm.fingerprint, "sha256": sha256, "steps": steps, "seed": SEED, "validation": figures}
