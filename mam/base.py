@@ -187,8 +187,7 @@ def _opened(
 
 
 def _snapshot(id: str) -> Path | None:
-    """The folder of a hub id that was fetched before. By its id transformers would ask the hub at every start, even
-    when told not to."""
+    """The folder of a hub id that was fetched before. By the id transformers asks the hub even when told not to."""
     try:
         return Path(snapshot_download(id, local_files_only=True))
     except (OSError, ValueError):  # not here, or no id at all

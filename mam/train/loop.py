@@ -139,7 +139,9 @@ def forecast(part: Part, schedule: Schedule, folder: Path) -> str:
     left = 0 if done["done"] else schedule.steps - done["step"]
     batch = part.batch(0)
     began = time.monotonic()
-    sum(part.losses(batch).values()).backward()
+    total = sum(part.losses(batch).values())
+    total.backward()
+    total.item()  # waits for the device
     step, began = time.monotonic() - began, time.monotonic()
     part.module.zero_grad(set_to_none=True)
     _validate(part)
@@ -152,8 +154,7 @@ def forecast(part: Part, schedule: Schedule, folder: Path) -> str:
 
 
 def seed_of(*what: object) -> int:
-    """A seed that is a function of these things alone: the same one in a run that was interrupted and in one that
-    was not."""
+    """A seed that is a function of these things alone."""
     return int.from_bytes(hashlib.sha256(repr(what).encode()).digest()[:4], "big")
 
 
