@@ -71,8 +71,8 @@ def test_it_leaves_curves_and_a_card(trained):
     assert record["parts"] == list(cli.PARTS) and record["seconds"] >= 0
 
 
-def test_attaching_another_base_leaves_all_that_writes_and_reads_as_it_is(trained, tmp_path):
-    """Only its attachment comes to the others, and the card tells of it; a second time it is all there already."""
+def test_attaching_another_base_leaves_all_that_writes_and_reads_as_it_is(trained, tmp_path, capsys):
+    """Only its attachment comes to the others, and the card tells of it."""
     torch.manual_seed(9)
     LlamaForCausalLM(LlamaConfig(**tiny_config())).save_pretrained(tmp_path / "other")
     byte_tokenizer().save_pretrained(tmp_path / "other")
@@ -86,6 +86,12 @@ def test_attaching_another_base_leaves_all_that_writes_and_reads_as_it_is(traine
         "attachments/other.safetensors",
     }
     assert {str(file) for file, was in before.items() if after[file] != was} == {"training.json", "README.md"}
+    more = ["--out", str(tmp_path / "out"), "--run", str(trained / "run")]
+    assert (
+        main(["train", "--smoke", "--device", "cpu", "--parts", "integrator", "--base", f"{tmp_path}/other", *more])
+        == 2
+    )
+    assert "begun with another base" in capsys.readouterr().err  # instead of going on from the first one's
     assert f"{tmp_path}/other (under its own terms)" in (tmp_path / "out" / "README.md").read_text()
 
 

@@ -386,6 +386,16 @@ def test_training_one_part_again_leaves_the_others_and_their_thresholds(tmp_path
     assert settings_of(out) == replace(now, relation_threshold=0.321)
 
 
+def test_a_damaged_model_can_be_trained_anew(tmp_path, cheap, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "calibrate", lambda *_: None)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "memory.json").write_text("{")
+    command = ["train", "--device", "cpu", "--validation", "1", "--out", f"{tmp_path}/out", "--run", f"{tmp_path}/run"]
+    assert "memory.json is damaged" in refused([*command, "--parts", "memory"], capsys)
+    assert main([*command, "--parts", "memory,reranker,relation"]) == 0
+    assert MemoryModel.load(tmp_path / "out", "cpu").settings.gate_threshold == 0.123
+
+
 def test_parts_are_bound_to_what_they_learn_with_and_begin_alike(tmp_path, cheap, monkeypatch):
     """Whatever was trained before in the same run."""
     monkeypatch.setattr(cli, "calibrate", lambda *_: None)

@@ -130,7 +130,8 @@ def train_all(job: Job, base: Base | None) -> dict[str, dict[str, float]]:
     learned = {"set of data": data.fingerprint(job.data)}
     if "memory" in job.parts:
         _seed("memory")
-        settings = settings_of(job.made) if (job.made / SETTINGS).exists() else Settings()
+        anew = set(SAVED) <= set(job.parts) or not (job.made / SETTINGS).exists()
+        settings = Settings() if anew else settings_of(job.made)
         model = MemoryModel(settings, job.device, devices.precision(job.device))
         part = memory.part(model, material, held_out, job.validation)
         figures["memory"] = _train(job, part, **learned)
