@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import byte_tokenizer
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from mam import base as bases
 from mam import model
@@ -153,6 +154,20 @@ def test_the_parts_of_a_job_say_what_they_are_made_of(tmp_path):
     assert one == job().of("memory", base="1") and json.loads(json.dumps(one)) == one
     assert one != job(schedules=cli.SMOKE).of("memory", base="1") != job().of("memory", base="2")
     assert one != job(validation=3).of("memory", base="1")
+
+
+def test_an_integrator_is_bound_to_what_reads_not_to_how_that_was_rounded(tmp_path):
+    job = cli.Job(["integrator"], cli.PARTS, "b", torch.device("cpu"), None, tmp_path, tmp_path, tmp_path)
+    shutil.copytree(SHIPPED, job.made)
+    before = cli._reads(job)
+    for file, part, changes in (("reranker", "out.bias", False), ("relation", "low_rank", False),
+                                ("reranker", "low_rank", True), ("memory", "low_rank", True)):  # fmt: skip
+        path = job.made / f"{file}.safetensors"
+        tensors = load_file(path)
+        save_file({name: t + 1 if part in name else t for name, t in tensors.items()}, path)
+        assert (cli._reads(job) != before) == changes
+        save_file(tensors, path)
+    assert cli._reads(job) == before
 
 
 def test_the_public_data_is_known_by_its_bytes(tmp_path):

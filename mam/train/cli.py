@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from mam import base as bases
 from mam import device as devices
@@ -164,7 +165,7 @@ def train_all(job: Job, base: Base | None) -> dict[str, dict[str, float]]:
         module = Integrator(base, IntegratorConfig(base=base.fingerprint))
         part = integrator.part(model, module, material.passages, held_out.passages, TRIALS * job.validation)
         print(forecast(part, job.schedules["integrator"], job.run), flush=True)
-        learned |= {"base": base.fingerprint, "memory model": _reads(job, model)}
+        learned |= {"base": base.fingerprint, "memory model": _reads(job)}
         figures["integrator"] = _train(job, part, **learned)
     _finish(job, model, module)
     write_card(job.out, _record(job, figures))
@@ -209,12 +210,14 @@ def _keep(job: Job, model: MemoryModel, parts: list[str], tuned: dict) -> None:
     model.save(job.made, parts)
 
 
-def _reads(job: Job, model: MemoryModel) -> str:
-    """Fingerprint of all that decides what is read and how heavy it is: an integrator learns with that."""
-    digest = hashlib.sha256(repr(model.settings.reading).encode())
+def _reads(job: Job) -> str:
+    """Fingerprint of what reads: an integrator learns with it. Of what was trained, not of what was fitted to that
+    afterwards, which a machine may round in another way each time that the run is gone on with."""
+    digest = hashlib.sha256()
     for file in sorted(job.made.glob("*.safetensors")):
-        if file.name != WEIGHTS["relation"]:
-            digest.update(file.read_bytes())
+        tensors = load_file(file) if file.name != WEIGHTS["relation"] else {}
+        for name in sorted(name for name in tensors if "low_rank" in name):
+            digest.update(name.encode() + tensors[name].contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
