@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download
 from jinja2 import TemplateError
 from transformers import (
     AutoModelForCausalLM,
@@ -155,13 +156,14 @@ def load(id: str | Path = DEFAULT, device: str = "auto") -> Base:
     where = _device.pick(device)
     dtype = _device.precision(where)
     source, local = _source(id)
-    options = {"local_files_only": local, "trust_remote_code": False}
     try:
-        with fetch.quiet():
-            model, report = AutoModelForCausalLM.from_pretrained(
-                source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
-            )
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        if not local and (kept := _snapshot(id)):
+            try:
+                model, report, tokenizer = _opened(kept, dtype, local=True)
+            except Exception:  # something of it is not here yet
+                model, report, tokenizer = _opened(source, dtype, local=False)
+        else:
+            model, report, tokenizer = _opened(source, dtype, local)
     except Exception as error:  # transformers raises whatever its parsers raise for missing or damaged files
         raise WeightsError(_reason(id, error)) from error
     if report["missing_keys"]:  # transformers fills these with noise and goes on
@@ -170,6 +172,26 @@ def load(id: str | Path = DEFAULT, device: str = "auto") -> Base:
     model.to(where)
     packed.pack(model)
     return Base(id, model, tokenizer)
+
+
+def _opened(
+    source: str | Path, dtype: torch.dtype, local: bool
+) -> tuple[PreTrainedModel, dict, PreTrainedTokenizerBase]:
+    """Model, what its files lacked, and tokenizer."""
+    options = {"local_files_only": local, "trust_remote_code": False}
+    with fetch.quiet():
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+        )
+    return model, report, AutoTokenizer.from_pretrained(source, **options)
+
+
+def _snapshot(id: str) -> Path | None:
+    """The folder of a hub id that was fetched before. By the id transformers asks the hub even when told not to."""
+    try:
+        return Path(snapshot_download(id, local_files_only=True))
+    except (OSError, ValueError):  # not here, or no id at all
+        return None
 
 
 def _source(id: str) -> tuple[str | Path, bool]:

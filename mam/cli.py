@@ -389,6 +389,11 @@ def _chat(options: argparse.Namespace) -> None:
         except EOFError:
             print()
             return
+        except UnicodeDecodeError as error:  # the rest of a file is lost with the line
+            raise InputError(
+                f"What was typed or piped in is not {error.encoding.upper()} text (byte {error.start}); "
+                "save it as UTF-8, then go on. What was said before it is kept."
+            ) from error
         try:
             talk.hear(line)
         except MamError as error:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,6 +48,8 @@ SHIPPED = Path(__file__).parent.parent / "assets" / "memory"
 FORMAT = 1
 PARTS = ("memory", "reranker", "relation")
 MAX_K = 64
+_AGAIN = "install mam again or train it: python -m mam train"
+_TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool}  # of settings, by the names of their types
 
 
 @dataclass(frozen=True)
@@ -145,12 +147,12 @@ class MemoryModel(nn.Module):
     # ---- attachments ---------------------------------------------------------------------------------------
 
     def attach(self, base: Base) -> Integrator:
-        """The integrator trained for `base`. Raises UnattachedError when there is none."""
+        """The integrator trained for `base`. Raises UnattachedError when there is none, WeightsError when damaged."""
         folder = (self.folder or SHIPPED) / "attachments"
         for file in sorted(folder.glob("*.json")):
-            config = _json(file)
-            if config.get("base") == base.fingerprint:
-                integrator = Integrator(base, IntegratorConfig(**config))
+            stored = _json(file)
+            if stored.get("base") == base.fingerprint:
+                integrator = Integrator(base, _made(IntegratorConfig, stored, file))
                 _load(integrator, file.with_suffix(".safetensors"))
                 integrator.adapters.freeze()
                 return integrator.requires_grad_(False)
@@ -193,13 +195,9 @@ class MemoryModel(nn.Module):
         Raises WeightsError when it is missing or damaged.
         """
         folder = Path(path) if path else SHIPPED
-        stored = _json(folder / "memory.json")
-        if stored.pop("format", None) != FORMAT:
-            raise WeightsError(f"{folder} holds a memory model of another format; this mam reads format {FORMAT}.")
+        settings = settings_of(folder)
         device = _device.pick(str(device))
-        model = cls(
-            Settings(**{**stored, "reading": Thresholds(**stored["reading"])}), device, _device.precision(device)
-        )
+        model = cls(settings, device, _device.precision(device))
         for part in parts:
             _load(model.part(part), folder / f"{part}.safetensors")
             model.part(part).eval().requires_grad_(False)
@@ -233,24 +231,54 @@ def _load(module: nn.Module, file: Path) -> None:
     try:
         stored = load_file(file)
     except FileNotFoundError as error:
-        raise WeightsError(f"{file} is missing; install mam again or train it: python -m mam train") from error
+        raise WeightsError(f"{file} is missing; {_AGAIN}") from error
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{file} is damaged; install mam again or train it: python -m mam train") from error
+        raise WeightsError(f"{file} is damaged; {_AGAIN}") from error
     wanted = trained(module)
     if stored.keys() != wanted.keys() or any(stored[n].shape != wanted[n].shape for n in wanted):
         raise WeightsError(f"{file} holds the weights of another model than its settings say.")
     module.load_state_dict(stored, strict=False)
 
 
+def settings_of(folder: Path) -> Settings:
+    """Of the memory model in `folder`. Raises WeightsError where they are missing or damaged.
+
+    Also where one of them is missing: weights with a threshold that they were not tuned with go wrong.
+    """
+    file = folder / "memory.json"
+    stored = _json(file)
+    if stored.pop("format", None) != FORMAT:
+        raise WeightsError(f"{folder} holds a memory model of another format; this mam reads format {FORMAT}.")
+    if missing := {f.name for f in fields(Settings)} - stored.keys():
+        raise WeightsError(f"{file} is damaged (it lacks {', '.join(sorted(missing))}); {_AGAIN}")
+    reading = stored["reading"]
+    if not isinstance(reading, dict):
+        raise WeightsError(f"{file} is damaged (reading is {reading!r}); {_AGAIN}")
+    return _made(Settings, stored | {"reading": _made(Thresholds, reading, file)}, file)
+
+
+def _made(kind: type, stored: dict, file: Path):
+    """The dataclass `kind` with what `file` says. Raises WeightsError for what it does not know or cannot take."""
+    types = {f.name: _TYPES.get(f.type, object) for f in fields(kind)}
+    for name, value in stored.items():
+        if name not in types:
+            raise WeightsError(f"{file} is damaged or of a later version ({name!r} is not known); {_AGAIN}")
+        wrong = not isinstance(value, types[name]) or (isinstance(value, bool) and types[name] is not bool)
+        if wrong or (types[name] is int and value < 1):
+            raise WeightsError(f"{file} is damaged ({name} is {value!r}); {_AGAIN}")
+    return kind(**stored)
+
+
 def _json(file: Path) -> dict:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(stored, dict):
+            raise ValueError("it holds no settings")
+        return stored
     except FileNotFoundError as error:
-        raise WeightsError(f"{file} is missing; install mam again or train it: python -m mam train") from error
+        raise WeightsError(f"{file} is missing; {_AGAIN}") from error
     except (ValueError, OSError) as error:
-        raise WeightsError(
-            f"{file} is damaged ({error}); install mam again or train it: python -m mam train"
-        ) from error
+        raise WeightsError(f"{file} is damaged ({error}); {_AGAIN}") from error
 
 
 def _write_json(file: Path, data: dict) -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from pathlib import Path
 
+import gguf
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 from conftest import SPECIAL, byte_tokenizer
+from tokenizers import pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from mam import base, device, packed
+from mam import base, device, fetch, packed
 from mam.errors import InputError, WeightsError
 
 CHAT = [{"role": "user", "content": "Hello"}]
@@ -119,6 +123,39 @@ def test_a_folder_is_loaded_without_a_single_request(tiny_folder, monkeypatch):
     assert base.load(tiny_folder).generate([1, 2], max_tokens=1)
 
 
+def test_a_hub_id_that_is_cached_is_loaded_without_a_single_request(tiny_folder, tiny_base, tmp_path, monkeypatch):
+    snapshot = tmp_path / "models--nobody--tiny" / "snapshots" / ("0" * 40)
+    shutil.copytree(tiny_folder, snapshot)
+    (tmp_path / "models--nobody--tiny" / "refs").mkdir()
+    (tmp_path / "models--nobody--tiny" / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    asked = []
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: asked.append("connect") or _refuse())
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: asked.append("name") or _refuse())
+    assert base.load("nobody/tiny", "cpu").fingerprint == tiny_base.fingerprint
+    assert asked == []
+    opened = []
+    monkeypatch.setattr(base, "_opened", lambda *what, **how: opened.append((*what, how)) or _refuse())
+    with pytest.raises(WeightsError, match="could not be loaded"):
+        base.load("nobody/tiny", "cpu")  # what is here is not whole
+    shutil.rmtree(tmp_path / "models--nobody--tiny")
+    with pytest.raises(WeightsError, match="could not be loaded"):
+        base.load("nobody/tiny", "cpu")
+    assert [what[0] for what in opened] == [snapshot, "nobody/tiny", "nobody/tiny"]
+
+
+def test_a_gguf_file_is_a_base_and_dequantised_once(cache, tmp_path, monkeypatch):
+    path, made = tiny_gguf(tmp_path / "tiny.gguf"), []
+    dequantise = fetch.dequantise
+    monkeypatch.setattr(fetch, "dequantise", lambda *paths: made.append(paths) or dequantise(*paths))
+    one, again = (base.load(path, "cpu") for _ in range(2))
+    assert len(made) == 1 and one.fingerprint == again.fingerprint and one.stop_ids == {258}
+    said = [list(b.generate(b.prompt(CHAT), max_tokens=5)) for b in (one, again)]
+    assert said[0] == said[1] and len(said[0]) > 0
+    tiny_gguf(path, seed=1)  # another file under the same name
+    assert base.load(path, "cpu").fingerprint != one.fingerprint and len(made) == 2
+
+
 def test_the_real_base_is_loaded_again_offline_with_the_same_weights(real_base, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", _refuse)
     monkeypatch.setattr(socket, "getaddrinfo", _refuse)
@@ -171,6 +208,37 @@ def test_precision_is_measured_in_a_fraction_of_a_second(cache, monkeypatch):
     monkeypatch.delenv("MAM_DTYPE")
     assert device.precision(torch.device("cpu")) in (torch.float32, torch.bfloat16)
     assert os.listdir(cache) == ["precision.json"]
+
+
+def tiny_gguf(path: Path, seed: int = 0) -> Path:
+    """A two-layer Llama of random weights with a tokenizer of bytes, as llama.cpp has it."""
+    random, made = np.random.default_rng(seed), gguf.GGUFWriter(path, "llama")
+    made.add_context_length(512)
+    made.add_embedding_length(32)
+    made.add_block_count(2)
+    made.add_feed_forward_length(64)
+    made.add_head_count(4)
+    made.add_head_count_kv(2)
+    made.add_layer_norm_rms_eps(1e-5)
+    made.add_rope_dimension_count(8)
+    made.add_vocab_size(259)
+    made.add_tokenizer_model("gpt2")
+    made.add_token_list([*sorted(pre_tokenizers.ByteLevel.alphabet()), "ab", "<s>", "</s>"])
+    made.add_token_types([1] * 257 + [3, 3])
+    made.add_token_merges(["a b"])
+    made.add_bos_token_id(257)
+    made.add_eos_token_id(258)
+    shapes = {"token_embd": (259, 32), "output": (259, 32), "output_norm": (32,)}
+    block = {"attn_norm": (32,), "ffn_norm": (32,), "attn_q": (32, 32), "attn_k": (16, 32), "attn_v": (16, 32),
+             "attn_output": (32, 32), "ffn_gate": (64, 32), "ffn_up": (64, 32), "ffn_down": (32, 64)}  # fmt: skip
+    shapes |= {f"blk.{i}.{name}": shape for i in range(2) for name, shape in block.items()}
+    for name, shape in shapes.items():
+        made.add_tensor(f"{name}.weight", 0.3 * random.normal(size=shape).astype(np.float32))
+    made.write_header_to_file()
+    made.write_kv_data_to_file()
+    made.write_tensors_to_file()
+    made.close()
+    return path
 
 
 def _refuse(*_, **__):

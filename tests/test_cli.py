@@ -51,6 +51,13 @@ def test_add_edit_delete_restore_purge(run):
     assert run("slots", "--state", "all")[1] == "Nothing is remembered yet.\n"
 
 
+def test_bytes_that_are_no_text_end_a_chat_in_a_line(run, monkeypatch):
+    piped = io.TextIOWrapper(io.BytesIO("I live in Malmö.\n".encode("latin-1")), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", piped)
+    code, _, err = run("chat")
+    assert code == 2 and "not UTF-8" in err and len(err.splitlines()) == 1
+
+
 def test_ask_replies_and_says_what_was_kept(run):
     code, out, _ = run("ask", "My dog is called Rex.", "--session", "Monday")
     assert code == 0 and "kept: My dog is called Rex. (0.90)" in out

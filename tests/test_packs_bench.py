@@ -166,5 +166,8 @@ def test_a_generator_is_trained_and_used(tmp_path, tiny_folder, monkeypatch):
     assert mam.cli.main([*asked, "--run", str(tmp_path / "run"), "--steps", "4"]) == 0  # goes on where it was
     assert json.loads((tmp_path / "out" / "generator.json").read_text())["steps"] == 4
     assert "of 4. On held-out passages" in (tmp_path / "out" / "README.md").read_text()
+    monkeypatch.setattr(generator, "passages", lambda folder, split: [DENSE] * 16)
+    with pytest.raises(InputError, match="another set of data"):
+        generator.train_generator(tmp_path, steps=5, **how)
     with pytest.raises(InputError, match="at least 1"):
         generator.train_generator(tmp_path, steps=0, **how)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import time
 from dataclasses import replace
 from random import Random
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from conftest import byte_tokenizer, tiny_config
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from mam import base as bases
+from mam.cli import main
 from mam.errors import InputError, WeightsError
 from mam.model import MemoryModel
 from mam.reranker import Found, Reranker
@@ -44,7 +47,9 @@ def trained(tmp_path_factory, tiny_folder):
     ]
     parser = cli.argparse.ArgumentParser()
     cli.add_arguments(parser)
+    began = time.monotonic()
     assert cli.run(parser.parse_args(arguments)) == 0
+    assert time.monotonic() - began < 120, "a smoke run takes less than two minutes"
     return folder
 
 
@@ -64,6 +69,30 @@ def test_it_leaves_curves_and_a_card(trained):
     assert "Training runs" in card and "held-out" in card
     (record,) = json.loads((trained / "out" / "training.json").read_text())
     assert record["parts"] == list(cli.PARTS) and record["seconds"] >= 0
+
+
+def test_attaching_another_base_leaves_all_that_writes_and_reads_as_it_is(trained, tmp_path, capsys):
+    """Only its attachment comes to the others, and the card tells of it."""
+    torch.manual_seed(9)
+    LlamaForCausalLM(LlamaConfig(**tiny_config())).save_pretrained(tmp_path / "other")
+    byte_tokenizer().save_pretrained(tmp_path / "other")
+    shutil.copytree(trained / "out", tmp_path / "out")
+    before = {file.relative_to(tmp_path / "out"): file.read_bytes() for file in (tmp_path / "out").rglob("*.*")}
+    command = ["attach", "--smoke", "--device", "cpu", "--out", str(tmp_path / "out"), "--run", str(tmp_path / "run")]
+    assert main([*command, "--base", str(tmp_path / "other")]) == 0
+    after = {file.relative_to(tmp_path / "out"): file.read_bytes() for file in (tmp_path / "out").rglob("*.*")}
+    assert {str(file) for file in after.keys() - before.keys()} == {
+        "attachments/other.json",
+        "attachments/other.safetensors",
+    }
+    assert {str(file) for file, was in before.items() if after[file] != was} == {"training.json", "README.md"}
+    more = ["--out", str(tmp_path / "out"), "--run", str(trained / "run")]
+    assert (
+        main(["train", "--smoke", "--device", "cpu", "--parts", "integrator", "--base", f"{tmp_path}/other", *more])
+        == 2
+    )
+    assert "begun with another base" in capsys.readouterr().err  # instead of going on from the first one's
+    assert f"{tmp_path}/other (under its own terms)" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_files_of_another_kind_are_refused(trained, tiny_folder, tmp_path):

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import torch
 
+from mam.errors import WeightsError
+
 TEXT = """# Memory model of mam
 
 A small trained memory for a frozen language model: write gate, reader and relation head on a sentence encoder with
 low-rank updates, and one attachment (key/value prefix and low-rank adapters) for each base in `attachments/`.
-Weights are bfloat16 in safetensors; licence Apache-2.0. Made by `python -m mam train`, by the runs
-below; where they are several, the parts were trained one at a time.
+Weights are bfloat16 in safetensors; licence Apache-2.0, but an attachment was learned from its base, and the terms of
+that base may ask more. Made by `python -m mam train`, by the runs below; where they are several, the parts were trained
+one at a time.
 
-Needs, fetched and not contained: all-MiniLM-L6-v2 (Apache-2.0) and the base, SmolLM2-135M-Instruct (Apache-2.0).
+Needs, fetched and not contained: all-MiniLM-L6-v2 (Apache-2.0) and the base of each attachment{bases}.
 
 ## Data
 
@@ -42,13 +45,38 @@ the gate may keep too much or too little. It remembers what people say, true or 
 """
 
 
+KNOWN = {  # bases whose terms are known
+    "smollm2-135m": "SmolLM2-135M-Instruct (Apache-2.0)",
+    "gemma3-270m": "Gemma 3 270M (Gemma terms of use)",
+}
+
+
 def write_card(folder: Path, record: dict) -> None:
     """Add `record` of a run to training.json in `folder` and write the card anew from all runs that still count."""
+    runs = [r for r in records(folder) if not _replaced(r, record)] + [record]
+    (folder / "training.json").write_text(json.dumps(runs, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card(runs), encoding="utf-8")
+
+
+def card(runs: list[dict]) -> str:
+    """The model card of these runs."""
+    named = list(dict.fromkeys(run["base"] for run in runs if run.get("base")))
+    each = [KNOWN.get(name, f"{name} (under its own terms)") for name in named]
+    bases = f":\n{', '.join(each)}" if each else ""
+    return TEXT.format(bases=bases, runs="\n\n".join(map(_run, runs)))
+
+
+def records(folder: Path) -> list[dict]:
+    """The runs that training.json in `folder` tells of. Raises WeightsError when it is damaged."""
     file = folder / "training.json"
-    runs = json.loads(file.read_text()) if file.exists() else []
-    runs = [r for r in runs if not _replaced(r, record)] + [record]
-    file.write_text(json.dumps(runs, indent=2) + "\n")
-    (folder / "README.md").write_text(TEXT.format(runs="\n\n".join(map(_run, runs))))
+    try:
+        runs = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+        if not isinstance(runs, list):
+            raise ValueError
+        card(runs)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{file} is damaged; bring it back, or remove it: the model card is made of it.") from error
+    return runs
 
 
 def hardware(device: object) -> str:

@@ -7,6 +7,7 @@ Lives of "train" share no kind of fact, value or lead-in with those of "val" and
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
@@ -200,6 +201,27 @@ def sentences_of(text: str) -> list[str]:
     return [s.strip() for s in re.split(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9])", text) if s.strip()]
 
 
+def fingerprint(folder: Path | None) -> str:
+    """Of the files in `folder` that are learned from or validated on; of none where lives are all there is.
+
+    Raises InputError when one is missing.
+    """
+    if folder is None:
+        return "lives"
+    digest = hashlib.sha256()
+    for name in (*SETS["train"], *SETS["val"], DIALOGUES):
+        file = folder / f"{name}.jsonl.gz"
+        try:
+            digest.update(name.encode() + hashlib.sha256(file.read_bytes()).digest())
+        except OSError as error:
+            raise _missing(file) from error
+    return digest.hexdigest()[:16]
+
+
+def _missing(file: Path) -> InputError:
+    return InputError(f"{file} is missing; --data must name the folder with the public data sets.")
+
+
 def _answer(row: dict) -> str:
     answers = row.get("answers") or row.get("answer") or ""
     first = answers[0] if isinstance(answers, list) and answers else answers
@@ -215,7 +237,7 @@ def _rows(file: Path) -> list[dict]:
         with gzip.open(file, "rt", encoding="utf-8") as lines:
             return [json.loads(line) for line in lines]
     except FileNotFoundError as error:
-        raise InputError(f"{file} is missing; --data must name the folder with the public data sets.") from error
+        raise _missing(file) from error
     except (ValueError, OSError, EOFError) as error:
         raise InputError(f"{file} is damaged ({error}); fetch it again.") from error
 

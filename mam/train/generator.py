@@ -14,7 +14,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -22,7 +22,7 @@ from random import Random
 import torch
 
 from mam.errors import InputError
-from mam.packs.files import save_tensors, write, write_json
+from mam.packs.files import digest, save_tensors, used, write, write_json
 from mam.packs.generators import ASKS, NOTHING, PRONOUN, SHIPPED, stands_alone, writing, written
 from mam.packs.reflect import with_antecedent
 from mam.packs.training import LOOKED, ROWS, Example, example, part
@@ -113,8 +113,11 @@ def train_generator(
     taught = examples(lm, lessons(learned, f"generator {SEED}", ROWS * steps))
     made = part(lm, "generator", "generator", taught, SEED, RATE, held_out)
     schedule = Schedule(steps, every=min(EVERY, steps))
-    print(forecast(made, schedule, run), flush=True)
-    figures = train(made, schedule, run)
+    # not the number of steps: a run of more of them goes on
+    of = {"base": lm.fingerprint, "set of data": digest([asdict(passage) for passage in found])}
+    with used(f"the run in {run}"):
+        print(forecast(made, schedule, run), flush=True)
+        figures = train(made, schedule, run, of=of)
     tensors = {name: tensor.to(torch.bfloat16) for name, tensor in lm.tensors("generator").items()}
     sha256 = save_tensors(out / "adapter.safetensors", tensors)
     about = {"base": lm.fingerprint, "sha256": sha256, "steps": steps, "seed": SEED, "validation": figures}

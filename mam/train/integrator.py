@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mam.base import Base
 from mam.index import SlotIndex
 from mam.integrator import Integrator, render
 from mam.lives.generator import listed
@@ -126,8 +127,22 @@ class Examples:
         if several and spans:
             spans = [(min(start for start, _ in spans), len(answer))]
         marked = [any(a < end and b > start for start, end in spans) for a, b in tokens["offset_mapping"]]
-        stop = self.base.tokenizer.eos_token_id
-        return (*tokens["input_ids"], stop), (*marked, several)
+        return (*tokens["input_ids"], stop_of(self.base)), (*marked, several)
+
+
+def unteachable(base: Base) -> str:
+    """Why no integrator can be trained for a base that could carry one, in a few words; empty when it can."""
+    if not base.tokenizer.is_fast:
+        return "its tokenizer does not say which token stands for which letters (it has no fast one)"
+    if stop_of(base) is None:
+        return "neither its tokenizer nor its settings name a token that ends a reply"
+    return ""
+
+
+def stop_of(base: Base) -> int | None:
+    """The token that ends a reply: the tokenizer's own, or else one of those that the base stops at."""
+    own = base.tokenizer.eos_token_id
+    return min(base.stop_ids, default=None) if own is None else own
 
 
 def part(

@@ -1,10 +1,11 @@
 """One training loop for every part: progress, loss curves, checkpoint and resume, early stopping on validation.
 
-Knows optimisers and files; does not know what it trains. A batch is a function of the step alone, so a run that was
-interrupted and resumed goes on as if nothing had happened. Files in the run's folder, per part:
+Knows optimisers and files; does not know what it trains. A batch is a function of the step alone, and with a seed so is
+chance (dropout), so a run that was interrupted and resumed goes on as if nothing had happened. Files in the run's
+folder, per part:
 
     NAME.csv            step, split, one column per loss, written as they come
-    NAME.state.json     checkpoint: step and best score, and in
+    NAME.state.json     checkpoint: step, best score and what it was made of, and in
     NAME.state-STEP.*   its weights and optimiser moments (safetensors)
     NAME.best.safetensors   the weights with the best validation score so far
 """
@@ -12,20 +13,24 @@ interrupted and resumed goes on as if nothing had happened. Files in the run's f
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from mam.errors import InputError, WeightsError
 from mam.model import trained
 
 STOP = "stop"  # a file of this name in the run's folder: validate and end after this step
@@ -53,16 +58,29 @@ class Schedule:
     warmup: int = 20
 
 
-def train(part: Part, schedule: Schedule, folder: Path, *, quiet: bool = False) -> dict[str, float]:
+def train(
+    part: Part,
+    schedule: Schedule,
+    folder: Path,
+    *,
+    quiet: bool = False,
+    seed: int | None = None,
+    of: Mapping[str, Any] | None = None,
+) -> dict[str, float]:
     """Train `part`, leave its best weights in it, and return the figures of its best validation.
 
     quiet: without a bar and lines of its own, for who shows progress in another way.
+    seed: of the chance in each step; without one torch's generator is left alone, and a part must not draw from it.
+    of: what it is made of by name, as JSON has it; a checkpoint is only gone on from when all of that is the same.
+
+    Raises InputError when a checkpoint in `folder` is of something else, WeightsError when it is damaged, and the
+    OSError or SafetensorError of a disk that cannot be written: the checkpoint before is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / STOP).unlink(missing_ok=True)
     optimiser = torch.optim.AdamW(part.groups, weight_decay=0.01)
     rates = [group["lr"] for group in optimiser.param_groups]
-    state = _resume(part, optimiser, folder)
+    state = _resume(part, optimiser, folder, of)
     best_file = folder / f"{part.name}.best.safetensors"
     began = time.monotonic() - state["seconds"]
     bar = tqdm(
@@ -79,6 +97,8 @@ def train(part: Part, schedule: Schedule, folder: Path, *, quiet: bool = False) 
         step = state["step"]
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * _rate(step, schedule)
+        if seed is not None:
+            torch.manual_seed(seed_of(seed, part.name, step))
         losses = part.losses(next(batches))
         total = sum(losses.values())
         optimiser.zero_grad(set_to_none=True)
@@ -107,19 +127,21 @@ def train(part: Part, schedule: Schedule, folder: Path, *, quiet: bool = False) 
             _checkpoint(part, optimiser, state, folder)
     bar.close()
     batches.close()
-    part.module.load_state_dict(load_file(best_file), strict=False)
+    with _legible(best_file):
+        part.module.load_state_dict(load_file(best_file), strict=False)
     part.module.eval()
     return state["best"] | {"seconds": state["seconds"]}
 
 
 def forecast(part: Part, schedule: Schedule, folder: Path) -> str:
     """How long `train` will take at most, in words, from a step and a validation that change nothing."""
-    state = folder / f"{part.name}.state.json"
-    done = json.loads(state.read_text()) if state.exists() else {"step": 0, "seconds": 0.0, "done": False}
+    done = _state(part, folder) or {"step": 0, "seconds": 0.0, "done": False}
     left = 0 if done["done"] else schedule.steps - done["step"]
     batch = part.batch(0)
     began = time.monotonic()
-    sum(part.losses(batch).values()).backward()
+    total = sum(part.losses(batch).values())
+    total.backward()
+    total.item()  # waits for the device
     step, began = time.monotonic() - began, time.monotonic()
     part.module.zero_grad(set_to_none=True)
     _validate(part)
@@ -129,6 +151,11 @@ def forecast(part: Part, schedule: Schedule, folder: Path) -> str:
         f"{part.name}: {left} steps of {step:.1f} s and {looks} validations of {look:.0f} s, at most"
         f" {seconds / 60:.0f} min. Whenever it is interrupted, the same command goes on."
     )
+
+
+def seed_of(*what: object) -> int:
+    """A seed that is a function of these things alone."""
+    return int.from_bytes(hashlib.sha256(repr(what).encode()).digest()[:4], "big")
 
 
 def _batches(part: Part, step: int) -> Iterator[Any]:
@@ -180,23 +207,59 @@ def _state_files(part: Part, state: dict | None, folder: Path) -> tuple[Path, Pa
     return folder / f"{begin}.weights.safetensors", folder / f"{begin}.moments.safetensors"
 
 
-def _resume(part: Part, optimiser: torch.optim.Optimizer, folder: Path) -> dict:
-    file = folder / f"{part.name}.state.json"
-    if not file.exists():
+def _resume(part: Part, optimiser: torch.optim.Optimizer, folder: Path, of: Mapping[str, Any] | None) -> dict:
+    state = _state(part, folder)
+    if state is None:
         (folder / f"{part.name}.csv").write_text("step,split,figure,value\n")
-        return {"step": 0, "best": {}, "stale": 0, "done": False, "seconds": 0.0}
-    state = json.loads(file.read_text())
+        made = {} if of is None else {"of": dict(of)}
+        return {"step": 0, "best": {}, "stale": 0, "done": False, "seconds": 0.0, **made}
+    if of is not None and (other := _differing(state.get("of", {}), of)):
+        raise InputError(
+            f"The run of {part.name} in {folder} was begun with another {' and another '.join(other)};"
+            " name another folder (--run) to begin anew, or remove that one."
+        )
     weights, moments = _state_files(part, state, folder)
     if not weights.exists():
         weights, moments = _state_files(part, None, folder)
-    part.module.load_state_dict(load_file(weights), strict=False)
-    stored = optimiser.state_dict()
-    for key, value in load_file(moments).items():
-        i, name = key.split(".", 1)
-        stored["state"].setdefault(int(i), {})[name] = value
-    optimiser.load_state_dict(stored)
-    _forget_after(state["step"], folder / f"{part.name}.csv")
+    with _legible(weights):
+        part.module.load_state_dict(load_file(weights), strict=False)
+    with _legible(moments):
+        stored = optimiser.state_dict()
+        for key, value in load_file(moments).items():
+            i, name = key.split(".", 1)
+            stored["state"].setdefault(int(i), {})[name] = value
+        optimiser.load_state_dict(stored)
+    with _legible(folder / f"{part.name}.csv"):
+        _forget_after(state["step"], folder / f"{part.name}.csv")
     return state
+
+
+def _state(part: Part, folder: Path) -> dict | None:
+    """What the checkpoint says, if there is one. Raises WeightsError."""
+    file = folder / f"{part.name}.state.json"
+    if not file.exists():
+        return None
+    with _legible(file):
+        state = json.loads(file.read_text())
+        if not {"step", "best", "stale", "done", "seconds"} <= state.keys():
+            raise ValueError
+    return state
+
+
+def _differing(begun: Mapping[str, Any], of: Mapping[str, Any]) -> list[str]:
+    """The names of what is not the same."""
+    return [name for name, value in of.items() if begun.get(name) != value]
+
+
+@contextmanager
+def _legible(file: Path) -> Iterator[None]:
+    """Whatever is wrong with a file of a checkpoint raises WeightsError."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{file} is damaged, or of another version; remove {file.parent} to begin anew, or bring the file back."
+        ) from error
 
 
 def _forget_after(step: int, log: Path) -> None:

@@ -87,9 +87,8 @@ def losses(model: MemoryModel, made: list[Scene], heard: Labelled) -> dict[str, 
         logits, targets = _reading(model, s, hidden)
         read.append(-(targets * logits.log_softmax(-1)).sum(-1))
         if s.personal:  # what a passage tells may be asked of anybody: neither personal nor ordinary
-            truth = torch.tensor([1.0] * len(s.asked) + [0.0] * len(s.idle))
-            asked.append(_entropy(_asked(model, s, hidden), truth))
-    gate = _entropy(_gate(model, gated, hidden), torch.tensor([float(keep) for _, keep in gated]))
+            asked.append(_entropy(_asked(model, s, hidden), [1.0] * len(s.asked) + [0.0] * len(s.idle)))
+    gate = _entropy(_gate(model, gated, hidden), [float(keep) for _, keep in gated])
     return {"read": torch.cat(read).mean(), "asked": torch.cat(asked).mean(), "gate": gate.mean()}
 
 
@@ -140,8 +139,8 @@ def _reading(model: MemoryModel, s: Scene, hidden: dict[str, Tensor]) -> tuple[T
     queries = [a.text for a in s.asked] + list(s.idle)
     evidence = torch.stack([index.evidence(q, s.now) for q in queries])
     keys = model.reader.keys(torch.stack([hidden[x.text] for x in s.slots]))
-    scores, null = model.reader.scores(torch.stack([hidden[q] for q in queries]), keys, evidence)
-    targets = torch.zeros(len(queries), len(s.slots) + 1)
+    scores, null = model.reader.scores(torch.stack([hidden[q] for q in queries]), keys, evidence.to(keys.device))
+    targets = torch.zeros(len(queries), len(s.slots) + 1, device=keys.device)
     for i, a in enumerate(s.asked):
         if a.rows:
             targets[i, list(a.rows)] = 1 / len(a.rows)
@@ -159,11 +158,11 @@ def _asked(model: MemoryModel, s: Scene, hidden: dict[str, Tensor]) -> Tensor:
 def _gate(model: MemoryModel, candidates: Labelled, hidden: dict[str, Tensor]) -> Tensor:
     texts = torch.stack([hidden[c.text] for c, _ in candidates])
     contexts = torch.stack([hidden[c.context] * bool(c.context) for c, _ in candidates])
-    return model.gate_head(texts, contexts, surface([c for c, _ in candidates]))
+    return model.gate_head(texts, contexts, surface([c for c, _ in candidates]).to(texts.device))
 
 
-def _entropy(logits: Tensor, truth: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+def _entropy(logits: Tensor, truth: Sequence[float]) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, torch.tensor(truth, device=logits.device), reduction="none")
 
 
 def _texts(s: Scene) -> list[str]:

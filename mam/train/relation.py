@@ -175,7 +175,8 @@ def part(model: MemoryModel) -> Part:
     def losses(batch: list[tuple[str, str, int]]) -> dict[str, Tensor]:
         halves = batch[: PAIRS // 2], batch[PAIRS // 2 :]  # short pairs are not padded to the length of long ones
         logits = torch.cat([head([old for old, _, _ in half], [new for _, new, _ in half]) for half in halves])
-        return {"relation": F.cross_entropy(logits, torch.tensor([label for _, _, label in batch]))}
+        labels = torch.tensor([label for _, _, label in batch], device=logits.device)
+        return {"relation": F.cross_entropy(logits, labels)}
 
     groups = [
         {"params": list(head.encoder.low_rank.parameters()), "lr": 1e-3},

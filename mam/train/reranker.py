@@ -130,7 +130,8 @@ def part(model: MemoryModel, pool: Sequence[Passage], val: Sequence[Scene]) -> P
 def _entropy(logits: Tensor, labels: Sequence[bool | None]) -> Tensor:
     """Binary cross-entropy, nats, where there is a label."""
     known = [i for i, label in enumerate(labels) if label is not None]
-    return F.binary_cross_entropy_with_logits(logits[known], torch.tensor([float(labels[i]) for i in known]))
+    truth = torch.tensor([float(labels[i]) for i in known], device=logits.device)
+    return F.binary_cross_entropy_with_logits(logits[known], truth)
 
 
 def validate(head: Reranker, held_out: Sequence[Case]) -> dict[str, float]:
