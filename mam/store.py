@@ -176,9 +176,12 @@ class Store:
         with self.database.reading() as connection:
             return [rows.turn_value(row) for row in reversed(connection.execute(query).all())]
 
-    def turns_saying(self, text: str, last: int) -> list[Turn]:
-        """The `last` turns, of any session, in which exactly this was said; the latest first."""
-        query = sa.select(turns).where(turns.c.text == text).order_by(turns.c.seq.desc()).limit(last)
+    def turns_saying(self, *texts: str, last: int) -> list[Turn]:
+        """Of each text the `last` turns, of any session, in which exactly this was said; the latest first."""
+        latest = sa.func.row_number().over(partition_by=turns.c.text, order_by=turns.c.seq.desc()).label("latest")
+        said = sa.select(turns.c.seq, latest).where(turns.c.text.in_(texts)).subquery()
+        query = sa.select(turns).join(said, turns.c.seq == said.c.seq).where(said.c.latest <= last)
+        query = query.order_by(turns.c.seq.desc())
         with self.database.reading() as connection:
             return [rows.turn_value(row) for row in connection.execute(query)]
 
@@ -460,8 +463,18 @@ class Store:
         """Overwrite all there is of this user."""
         return self._purge(erasure.erase_everything)
 
+    @property
+    def purged(self) -> bool:
+        """Whether anything was ever purged: then what is not here any more may have been."""
+        with self.database.reading() as connection:
+            return bool(read_number(connection, "purged") or connection.scalar(sa.select(removed.c.slot).limit(1)))
+
     def _purge(self, erase: Callable[[Transaction], Erased]) -> Certificate:
-        erased, searched, encodings = residue.purge(self.database, erase)
+        def noted(tx: Transaction) -> Erased:
+            tx.note("purged", "1")
+            return erase(tx)
+
+        erased, searched, encodings = residue.purge(self.database, noted)
         return Certificate(
             slots=tuple(erased.slots),
             versions=erased.versions,

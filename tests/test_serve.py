@@ -139,6 +139,40 @@ def test_a_restart_forgets_no_conversation_and_no_deletion(tmp_path, engine):
         assert [session.turns for session in m.sessions()] == [4] and last in given and "Rex" not in given
         ask(service.client(), DOG, "something else", last)
         assert [session.turns for session in m.sessions()] == [1, 4]
+        ask(service.client(), DOG, reply, last, user="elsewhere")
+        for session in m.sessions()[:2]:  # nor with another reply, nor in another conversation
+            given = m.turns(session.id)[-1].given
+            assert last in given and "Rex" not in given
+
+
+def test_what_is_told_again_may_be_said_again(service):
+    client, m = service.client(), service.space("ann")
+    reply = ask(client, DOG).choices[0].message.content
+    m.delete(m.slots()[0].id)
+    ask(client, DOG)
+    ask(client, DOG, reply, "And now?", user="new")
+    assert DOG in m.session("new").turns()[-1].given
+
+
+@pytest.mark.parametrize("what", ["slot", "session"])
+def test_what_was_purged_does_not_come_back_with_the_history_a_client_sends(tmp_path, engine, what):
+    with serving.running(tmp_path, engine) as service:
+        client, m = service.client(), service.space("ann")
+        reply = ask(client, DOG, user="talk").choices[0].message.content
+        ask(client, DOG, reply, "Hello there", user="talk")
+        asked = ask(client, "Name a river", user="other").choices[0].message.content
+        m.purge(m.slots()[0].id) if what == "slot" else m.purge_session(m.session("talk").id)
+    with serving.running(tmp_path, engine) as service:
+        client, m = service.client(), service.space("ann")
+        for told in (reply, "something else"):
+            for name in ("talk", "elsewhere", None):
+                ask(client, DOG, told, "Name a river", asked, "And now?", **({"user": name} if name else {}))
+        turns = [session_turns[-1] for session_turns in (m.turns(session.id) for session in m.sessions())]
+        assert all("Rex" not in turn.given for turn in turns)
+        assert "Name a river" in m.session("elsewhere").turns()[-1].given  # what is known is told
+        assert not m.slots(None)
+    for file in (tmp_path / "data").rglob("*"):
+        assert file.is_dir() or b"Rex" not in file.read_bytes()
 
 
 def test_what_was_edited_does_not_live_on_in_the_history_a_client_sends(service):

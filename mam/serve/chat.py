@@ -40,7 +40,7 @@ from mam.values import Event, Turn
 TRACE = "/v1/memory/turns/{}"
 DEFAULT_REPLY = 256  # tokens, where a client does not say
 MOST_TOLD = 100  # exchanges before the last message; older ones are left out
-ALIKE = 8  # turns in which the same was said that are looked at to find out where a conversation goes on
+ALIKE = 8  # turns in which the same was said that are looked at, the latest ones
 LONGEST_STOP = 200  # characters of a stop sequence: each of its beginnings is looked for in each piece
 
 _RUNNING: set[asyncio.Task] = set()  # replies that wait or are spoken
@@ -135,17 +135,25 @@ class Said:
             raise InputError(f"A message has at most {LONGEST_TEXT:,} characters.")
         return cls(first, tuple(exchanges), cleaned("\n\n".join(asked)))
 
-    def turns(self, known: Sequence[Turn]) -> list[Turn]:
-        """The exchanges as turns. Those that the memory knows keep what they wrote and read: a turn that tells what was
-        edited or deleted since is not shown to the base again, whoever sends it."""
+    def turns(self, known: Sequence[Turn], purged: bool = False) -> list[Turn]:
+        """The exchanges as turns, given those that are `known`, the latest first.
+
+        Each keeps what was written and read when it took place: a turn that tells what was edited or deleted since is
+        not shown to the base again, whoever sends it. Where only the reply is another one, what all turns wrote and
+        read in which the same was said counts. purged: leave out what is not known. What was purged cannot be known
+        again, since not even a hash of it is kept, which would tell whoever guesses that they guess right.
+        """
         spoken = [(_plain(one.text, one.reply), one) for one in known]
-
-        def turn(text: str, reply: str) -> Turn:
+        found = []
+        for text, reply in self.before[-MOST_TOLD:]:
             said = _plain(text, reply)
-            found = (one for its, one in spoken if _begins(its, said))
-            return next(found, None) or Turn(new_id(), "", text, reply, datetime.now(UTC))
-
-        return [turn(text, reply) for text, reply in self.before[-MOST_TOLD:]]
+            if same := next((one for its, one in spoken if _begins(its, said)), None):
+                found.append(same)
+            elif not purged:
+                alike = [one for its, one in spoken if its[0] == said[0]]
+                met = {name: tuple(each for one in alike for each in getattr(one, name)) for name in ("writes", "reads")}
+                found.append(Turn(new_id(), "", text, reply, datetime.now(UTC), **met))
+        return found
 
 
 def _plain(text: str, reply: str) -> tuple[str, str]:
@@ -156,6 +164,13 @@ def _plain(text: str, reply: str) -> tuple[str, str]:
 def _begins(whole: tuple[str, str], sent: tuple[str, str]) -> bool:
     """Whether an exchange is the one sent. Of a reply that ended at a stop sequence clients have only the beginning."""
     return whole[0] == sent[0] and whole[1].startswith(sent[1])
+
+
+def told(m: Space, session: str, said: Said) -> list[Turn]:
+    """The exchanges of a request as turns, known by what was said in this session, and word by word in any other."""
+    texts = {clean(text).strip() for text, _ in said.before[-MOST_TOLD:]} - {""}
+    known = [*m.store.turns(session, last=MOST_TOLD), *m.store.turns_saying(*texts, last=ALIKE)] if said.before else []
+    return said.turns(sorted(known, key=lambda turn: turn.at, reverse=True), m.store.purged)
 
 
 def conversation(m: Space, name: str | None, said: Said) -> Chat:
@@ -311,7 +326,6 @@ async def complete(
     usage = {}
 
     def events(stop: threading.Event) -> Iterator[Event]:
-        known = m.store.turns(chat.id, last=MOST_TOLD)
         for event in chat.stream(
             said.text,
             max_tokens=most,
@@ -319,7 +333,7 @@ async def complete(
             top_p=asked.top_p or 1.0,
             seed=asked.seed,
             stop=stop,
-            before=said.turns(known),
+            before=told(m, chat.id, said),
             system=said.system,
             id=form.id,
         ):
