@@ -28,7 +28,8 @@ from mam.errors import EndpointError, InputError
 
 FORM = "openai:MODEL@URL, for example openai:llama3.2@http://127.0.0.1:11434/v1"
 OPENAI = "api.openai.com"
-CONTEXT = 8192  # tokens, of which a prompt may use half: a server does not say what it takes
+CONTEXT = 8192  # tokens, where $MAM_CONTEXT does not say; then a prompt uses half: a server does not say what it takes
+SHORTEST = 512  # tokens of a context with room for a message and a reply
 BYTES = 4  # of a token, roughly: a server does not lend its tokenizer either
 AROUND = 8  # tokens around a message
 TIMEOUT, CONNECT = 120.0, 10.0  # seconds without a word, and until somebody answers at all
@@ -44,11 +45,13 @@ Message = dict[str, str]
 class Endpoint:
     """A chat model on a server; the tokens of its replies are the pieces of text in which they come.
 
-    `context` and sizes are in tokens, estimated. Raises InputError for an `id` that is not openai:MODEL@URL.
+    `context`, `longest` (of a prompt) and sizes are in tokens, estimated. Raises InputError for an `id` that is not
+    openai:MODEL@URL.
     """
 
     def __init__(self, id: str, timeout: float | None = None, retries: int = RETRIES):
-        self.id, self.context = id, CONTEXT
+        self.id = id
+        self.context, self.longest = _context()
         self.name, url = _parsed(id)  # the name that the server knows the model by
         self._host = urlsplit(url).hostname or ""
         self._timeout = _timeout() if timeout is None else timeout
@@ -264,6 +267,15 @@ def _timeout() -> float:
     if not 0 < seconds < 86_400:
         raise InputError(f"MAM_TIMEOUT is {text!r}; it must be a number of seconds, such as 120.")
     return seconds
+
+
+def _context() -> tuple[int, int]:
+    """(tokens that the model takes, those of them that a prompt may use)."""
+    if not (text := os.environ.get("MAM_CONTEXT")):
+        return CONTEXT, CONTEXT // 2
+    if not text.isdecimal() or int(text) < SHORTEST:
+        raise InputError(f"MAM_CONTEXT is {text!r}; it must be a number of tokens, {SHORTEST} or more, such as 128000.")
+    return int(text), int(text)
 
 
 def _is_here(host: str) -> bool:

@@ -13,6 +13,7 @@ from mam import base as bases
 from mam.cli import main
 from mam.endpoint import Endpoint
 from mam.errors import EndpointError, InputError
+from mam.prompt import compose
 
 HELLO = [{"role": "user", "content": "Hello there, how are you?"}]
 
@@ -299,6 +300,22 @@ def test_a_timeout_that_is_none_is_explained(monkeypatch, text):
     monkeypatch.setenv("MAM_TIMEOUT", text)
     with pytest.raises(InputError, match="MAM_TIMEOUT"):
         Endpoint("openai:m@http://127.0.0.1/v1")
+
+
+@pytest.mark.parametrize("text", ["much", "0", "100", "-1", "8192.5"])
+def test_a_context_that_is_none_is_explained(monkeypatch, text):
+    monkeypatch.setenv("MAM_CONTEXT", text)
+    with pytest.raises(InputError, match="MAM_CONTEXT"):
+        Endpoint("openai:m@http://127.0.0.1/v1")
+
+
+def test_a_large_model_is_told_all_of_a_long_message(monkeypatch):
+    text = "First things first. " + "Then came another sentence. " * 1_500  # 10,500 tokens
+    cut = compose(Endpoint("openai:m@http://127.0.0.1/v1"), [], text, [], 0, 256)
+    assert "only the last" in cut.note and 14_000 < len(cut.messages[0]["content"]) < 16_400
+    monkeypatch.setenv("MAM_CONTEXT", "128000")
+    whole = compose(Endpoint("openai:m@http://127.0.0.1/v1"), [], text, [], 0, 256)
+    assert whole.messages[0]["content"] == text and not whole.note
 
 
 def test_what_needs_the_weights_says_so(server, capsys):

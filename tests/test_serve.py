@@ -287,6 +287,16 @@ def test_what_cannot_be_done_is_said_in_a_line(service, wrong):
     assert message and "\n" not in message and "Traceback" not in message and caught.value.type
 
 
+@pytest.mark.parametrize(("system", "text"), [(4_060, "Name three rivers."), (6_000, "Hi"), (2_000, "Again. " * 400)])
+def test_a_system_message_does_not_cut_what_the_user_says(service, engine, monkeypatch, system, text):
+    monkeypatch.setattr(engine.base, "context", 8192)
+    messages = [{"role": "system", "content": "x" * system}, {"role": "user", "content": text}]
+    with pytest.raises(openai.BadRequestError, match="shorten one of them"):
+        service.client().chat.completions.create(model="x", messages=messages, max_tokens=4)
+    messages[0]["content"] = "x" * 1_000
+    assert service.client().chat.completions.create(model="x", messages=messages, max_tokens=4).choices
+
+
 def test_neutral_settings_of_other_services_are_taken(service):
     answer = ask(
         service.client(), "Hi", n=1, frequency_penalty=0, presence_penalty=0.0, logit_bias={}, tools=[], store=False,

@@ -151,8 +151,9 @@ class Said:
                 found.append(same)
             elif not purged:
                 alike = [one for its, one in spoken if its[0] == said[0]]
-                met = {name: tuple(each for one in alike for each in getattr(one, name)) for name in ("writes", "reads")}
-                found.append(Turn(new_id(), "", text, reply, datetime.now(UTC), **met))
+                writes = tuple(write for one in alike for write in one.writes)
+                reads = tuple(read for one in alike for read in one.reads)
+                found.append(Turn(new_id(), "", text, reply, datetime.now(UTC), writes=writes, reads=reads))
         return found
 
 
