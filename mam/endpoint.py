@@ -35,6 +35,7 @@ AROUND = 8  # tokens around a message
 TIMEOUT, CONNECT = 120.0, 10.0  # seconds without a word, and until somebody answers at all
 RETRIES = 3  # with growing pauses, or after as long as the server asks for; never once it has begun to speak
 POLL = 0.05  # seconds until a stop is seen
+MOST_UNFIT = 1_000  # values that are remembered as refused
 LONGEST = 200  # characters of what a server says about an error
 NO_REPLY = "sent something that is no reply, or no streamed one; is it a server for chats?"
 GO_ON = "Something that I told you has changed meanwhile. Go on from where you broke off, without repeating it."
@@ -57,6 +58,7 @@ class Endpoint:
         self._timeout = _timeout() if timeout is None else timeout
         self._loop = _loop()
         self._refused: set[str] = set()  # parameters that the model does not take
+        self._unfit: set[tuple[str, float]] = set()  # and values that it does not take, of those that it does
         self._key = _key(self._host)
         elsewhere = {} if self._host == OPENAI else {"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit}
         self._client = openai.AsyncOpenAI(
@@ -104,7 +106,8 @@ class Endpoint:
         limit = "max_completion_tokens" if "max_tokens" in self._refused else "max_tokens"
         body = {"model": self.name, "messages": self.going_on(messages, said), "stream": True, limit: max_tokens}
         wanted = {"temperature": temperature, "top_p": top_p if top_p != 1 else None, "seed": seed}
-        return body | {n: value for n, value in wanted.items() if value is not None and n not in self._refused}
+        taken = {n: value for n, value in wanted.items() if value is not None and (n, value) not in self._unfit}
+        return body | {n: value for n, value in taken.items() if n not in self._refused}
 
     def generate(
         self,
@@ -119,7 +122,7 @@ class Endpoint:
     ) -> Iterator[str]:
         """Yield the reply in pieces. Setting `stop` or closing the iterator ends the request at once.
 
-        Raises InputError for values out of range, EndpointError for whatever goes wrong on the way.
+        Raises InputError for values out of range or refused, EndpointError for whatever goes wrong on the way.
         """
         decode.check(range(self.size(prompt)), self.context, max_tokens, temperature, top_p)
         manner = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
@@ -151,12 +154,14 @@ class Endpoint:
     # -- the request --------------------------------------------------------------------------------------------------
 
     async def _listen(self, prompt: Sequence[Message], manner: dict, hear: Callable[[str | None], None]) -> None:
-        """Say the pieces of a reply to `hear`, and None at the end. Raises EndpointError."""
+        """Say the pieces of a reply to `hear`, and None at the end. Raises EndpointError, InputError."""
         try:
             async for piece in self._reply(prompt, manner):
                 hear(piece)
         except openai.OpenAIError as error:
             raise self._explained(error) from None  # the chain would carry the request, with its key
+        except InputError:  # a ValueError, too
+            raise
         except (ValueError, TypeError, AttributeError, LookupError, RecursionError):  # parsing it, looking into it
             raise EndpointError(f"{self.id} {NO_REPLY}") from None
         finally:
@@ -185,12 +190,20 @@ class Endpoint:
 
     async def _asked(self, prompt: Sequence[Message], manner: dict) -> openai.AsyncStream:
         while True:
+            body = self.request(prompt, **manner)
             try:
-                return await self._client.chat.completions.create(**self.request(prompt, **manner))
+                return await self._client.chat.completions.create(**body)
             except openai.BadRequestError as error:  # newer models of OpenAI's take no temperature and no max_tokens
-                if error.param not in manner or error.param in self._refused:
+                name = error.param
+                if name not in manner or name not in body:
                     raise
-                self._refused.add(error.param)
+                # noted for all; another request may have found out the same meanwhile
+                if error.code == "unsupported_parameter":
+                    self._refused.add(name)
+                elif error.code == "unsupported_value" and name != "max_tokens" and len(self._unfit) < MOST_UNFIT:
+                    self._unfit.add((name, body[name]))
+                else:  # no fault of the model, and nobody else's concern
+                    raise InputError(f"The base does not take {name}={body[name]}; give another value.") from None
 
     def _explained(self, error: openai.OpenAIError) -> EndpointError:
         said = self._quoted(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import chats
 import pytest
@@ -232,6 +233,35 @@ def test_a_parameter_that_the_model_refuses_is_left_out_from_then_on(server, bas
     assert server.bodies[-1] == body == base.request(HELLO, max_tokens=3)
     list(base.generate(HELLO, max_tokens=3))
     assert server.bodies[-1] == body and len(server.bodies) == 4
+
+
+def test_requests_at_the_same_time_find_out_what_is_refused(server, base):
+    def picky(handler):
+        time.sleep(0.2)  # until all have come
+        if "max_tokens" not in handler.body:
+            return False
+        return handler.error(400, "no", param="max_tokens", code="unsupported_parameter")
+
+    server.trouble = [picky] * 32
+    with ThreadPoolExecutor(16) as pool:
+        replies = list(pool.map(lambda _: list(base.generate(HELLO, max_tokens=3)), range(16)))
+    assert replies == [["You", " say:", " Hello"]] * 16
+
+
+def test_a_value_that_is_refused_is_nobody_elses_concern(server, base):
+    def strict(handler):
+        if handler.body.get("temperature", 0) > 1:
+            return handler.error(400, "at most 1", param="temperature", code="invalid_value")
+        if handler.body.get("seed") == -1:
+            return handler.error(400, "not this seed", param="seed", code="unsupported_value")
+        return False
+
+    server.trouble = [strict] * 9
+    with pytest.raises(InputError, match="does not take temperature=2"):
+        list(base.generate(HELLO, temperature=2))
+    assert list(base.generate(HELLO, seed=-1))[0] == "You" and "seed" not in server.bodies[-1]
+    assert list(base.generate(HELLO, seed=7, temperature=0.5))[0] == "You"
+    assert server.bodies[-1]["temperature"] == 0.5 and server.bodies[-1]["seed"] == 7
 
 
 @pytest.mark.parametrize("bad", [{"max_tokens": 0}, {"temperature": -1}, {"top_p": 0}])
