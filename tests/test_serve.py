@@ -17,6 +17,7 @@ from serving import ask
 
 from mam.endpoint import Endpoint
 from mam.engine import Engine
+from mam.errors import StoreError
 from mam.prompt import PROMPT_TOKENS
 from mam.serve.chat import Message as Sent
 from mam.serve.chat import Said, Until
@@ -428,7 +429,27 @@ def test_a_base_on_another_server_is_passed_through(tmp_path):
                 for _ in pool.map(lambda n: ask(client, f"Say these words number {n} again", max_tokens=64), range(16)):
                     seconds.append(time.monotonic() - started)
             assert len(seconds) == 16 and seconds[-1] < 16 * 7 * upstream.pause / 2
+
+
+def test_where_the_base_and_the_memory_are_is_nobodys_concern(tmp_path, caplog, monkeypatch):
+    with chats.running() as upstream:
+        engine = Engine(Endpoint(upstream.base), RuleMemory(), None)
+        with serving.running(tmp_path, engine) as service:
+            client, m = service.client(), service.space("ann")
             upstream.trouble.append(lambda handler: handler.error(403, "not today"))
             with pytest.raises(openai.APIStatusError) as caught:
                 ask(client, "Once more")
-            assert caught.value.status_code == 502 and "Traceback" not in caught.value.message
+            assert caught.value.status_code == 502
+            upstream.trouble.append(chats.dies(after=1))
+            with pytest.raises(openai.APIError) as broken:
+                list(ask(client, "Once more", stream=True))
+
+            def full(*args, **how):
+                raise StoreError(f"The disk of {m.store.place} is full; free space, repeat.")
+
+            monkeypatch.setattr(m, "find", full)
+            answer = service.http().get("/v1/memory/slots")
+            assert answer.status_code == 503
+            for said in (caught.value.message, broken.value.message, answer.text):
+                assert not any(word in said for word in (upstream.url, "not today", "MAM_", "disk", str(tmp_path)))
+            assert "not today" in caplog.text and upstream.url in caplog.text and "disk" in caplog.text

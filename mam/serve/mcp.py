@@ -22,6 +22,7 @@ from mam import cli
 from mam.errors import MamError
 from mam.reader import Reading
 from mam.serve.memory import AN_ID, MOST_IDS, MOST_LISTED
+from mam.serve.problems import line
 from mam.space import LONGEST_QUERY, LONGEST_SLOT, MOST_READ, Space
 from mam.values import ACTIVE, STATES, Certificate, Found, Slot
 
@@ -49,7 +50,7 @@ def tools(space_of: Callable[[Context], Space]) -> MCPServer:
                 try:
                     return function(*args, **kwargs)
                 except MamError as error:
-                    raise ToolError(str(error)) from error
+                    raise ToolError(line(error)) from error
 
             return server.tool(annotations=hints)(plainly)
 
