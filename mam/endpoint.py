@@ -16,6 +16,7 @@ import os
 import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from queue import Empty, SimpleQueue
 from urllib.parse import urlsplit
@@ -37,10 +38,28 @@ RETRIES = 3  # with growing pauses, or after as long as the server asks for; nev
 POLL = 0.05  # seconds until a stop is seen
 MOST_UNFIT = 1_000  # values that are remembered as refused
 LONGEST = 200  # characters of what a server says about an error
+REASONS = ("length", "content_filter")  # other than "stop" for which a reply ends
 NO_REPLY = "sent something that is no reply, or no streamed one; is it a server for chats?"
 GO_ON = "Something that I told you has changed meanwhile. Go on from where you broke off, without repeating it."
 
 Message = dict[str, str]
+
+
+@dataclass
+class Record:
+    """What became of a prompt."""
+
+    bodies: list[dict] = field(default_factory=list)  # of every request, as it was sent
+    ended: str = "stop"  # the last reply, by the server's own word if that is one of REASONS
+    tokens: int = 0  # of all replies, if the server says so; else 0
+
+
+class Prompt(list):
+    """Messages to send, {"role", "content"}; a prompt that goes on with a reply shares the record of the one before."""
+
+    def __init__(self, messages: Iterable[Message], record: Record | None = None):
+        super().__init__(messages)
+        self.record = record or getattr(messages, "record", None) or Record()
 
 
 class Endpoint:
@@ -77,20 +96,21 @@ class Endpoint:
         """What it is and where it runs, for people."""
         return {"base": self.id, "device": self._host}
 
-    def prompt(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages to send: {"role", "content"}. Raises InputError for none."""
+    def prompt(self, messages: Sequence[Message]) -> Prompt:
+        """The messages to send. Raises InputError for none."""
         if not messages:
             raise InputError("There is nothing to answer: the chat is empty.")
-        return list(messages)
+        return Prompt(messages)
 
-    def going_on(self, prompt: Sequence[Message], said: Sequence[str]) -> list[Message]:
+    def going_on(self, prompt: Sequence[Message], said: Sequence[str]) -> Prompt:
         """The prompt of a reply that has begun with `said`.
 
         It asks in words: most servers would begin another reply instead of continuing the assistant's message.
         """
-        if not said:
-            return list(prompt)
-        return [*prompt, {"role": "assistant", "content": "".join(said)}, {"role": "user", "content": GO_ON}]
+        going_on = Prompt(prompt)
+        if said:
+            going_on += [{"role": "assistant", "content": "".join(said)}, {"role": "user", "content": GO_ON}]
+        return going_on
 
     def request(
         self,
@@ -104,7 +124,7 @@ class Endpoint:
     ) -> dict:
         """The body of the request, without what the model is known to refuse."""
         limit = "max_completion_tokens" if "max_tokens" in self._refused else "max_tokens"
-        body = {"model": self.name, "messages": self.going_on(messages, said), "stream": True, limit: max_tokens}
+        body = {"model": self.name, "messages": list(self.going_on(messages, said)), "stream": True, limit: max_tokens}
         wanted = {"temperature": temperature, "top_p": top_p if top_p != 1 else None, "seed": seed}
         taken = {n: value for n, value in wanted.items() if value is not None and (n, value) not in self._unfit}
         return body | {n: value for n, value in taken.items() if n not in self._refused}
@@ -126,6 +146,7 @@ class Endpoint:
         """
         decode.check(range(self.size(prompt)), self.context, max_tokens, temperature, top_p)
         manner = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+        prompt = Prompt(prompt)
         heard: SimpleQueue[str | None] = SimpleQueue()
         task = asyncio.run_coroutine_threadsafe(self._listen(prompt, manner, heard.put), self._loop)
         try:
@@ -134,6 +155,8 @@ class Endpoint:
                 if piece is None:
                     break
                 yield piece
+            else:
+                prompt.record.ended = "length"
             if piece is None and not (stop and stop.is_set()):
                 task.result()
         finally:
@@ -153,7 +176,7 @@ class Endpoint:
 
     # -- the request --------------------------------------------------------------------------------------------------
 
-    async def _listen(self, prompt: Sequence[Message], manner: dict, hear: Callable[[str | None], None]) -> None:
+    async def _listen(self, prompt: Prompt, manner: dict, hear: Callable[[str | None], None]) -> None:
         """Say the pieces of a reply to `hear`, and None at the end. Raises EndpointError, InputError."""
         try:
             async for piece in self._reply(prompt, manner):
@@ -167,8 +190,9 @@ class Endpoint:
         finally:
             hear(None)
 
-    async def _reply(self, prompt: Sequence[Message], manner: dict) -> AsyncIterator[str]:
+    async def _reply(self, prompt: Prompt, manner: dict) -> AsyncIterator[str]:
         begun = finished = False
+        record, before = prompt.record, prompt.record.tokens
         async with await self._asked(prompt, manner) as stream:
             chunks, end = aiter(stream), object()
             try:
@@ -179,6 +203,9 @@ class Endpoint:
                         if choice.delta.content:
                             yield choice.delta.content.encode("utf-8", "replace").decode()  # half a character: "?"
                         finished = finished or bool(choice.finish_reason)
+                        record.ended = choice.finish_reason if choice.finish_reason in REASONS else "stop"
+                    if isinstance(used := getattr(chunk.usage, "completion_tokens", None), int):
+                        record.tokens = before + max(used, 0)
             except (openai.APITimeoutError, TimeoutError):
                 raise EndpointError(f"{self.id} {self._silent()}.") from None
             except openai.APIConnectionError:
@@ -188,9 +215,10 @@ class Endpoint:
         if not finished:
             raise EndpointError(f"{self.id} broke off in mid-reply; what it said until then is kept. Ask again.")
 
-    async def _asked(self, prompt: Sequence[Message], manner: dict) -> openai.AsyncStream:
+    async def _asked(self, prompt: Prompt, manner: dict) -> openai.AsyncStream:
         while True:
             body = self.request(prompt, **manner)
+            prompt.record.bodies.append(body)
             try:
                 return await self._client.chat.completions.create(**body)
             except openai.BadRequestError as error:  # newer models of OpenAI's take no temperature and no max_tokens

@@ -53,8 +53,7 @@ def compose(
     """
     lead = [_message("system", system)] if system else []
     reply = min(max_tokens, base.context // 4)
-    longest = PROMPT_TOKENS if isinstance(base, Base) else base.longest
-    room = min(base.context - start - reply, longest)
+    room = min(base.context - start - reply, longest(base))
     said = base.count(text)
     most = room - base.count(system) - said if whole else min(HISTORY_TOKENS, room // 2)
     history: list[list[Message]] = []
@@ -80,6 +79,11 @@ def compose(
             kept = kept[-int(len(kept) * min(room / size, 0.9)) or -1 :]  # the end: questions follow what is pasted
     note = "" if kept == text else f"(only the last {len(kept):,} of {len(text):,} characters fit)"
     return Asked(messages, prompt, note)
+
+
+def longest(base: Base | Endpoint) -> int:
+    """Tokens that a prompt may have."""
+    return PROMPT_TOKENS if isinstance(base, Base) else base.longest
 
 
 def described(base: Base | Endpoint, given: Sequence[Read], asked: Asked) -> str:

@@ -431,6 +431,27 @@ def test_a_base_on_another_server_is_passed_through(tmp_path):
             assert len(seconds) == 16 and seconds[-1] < 16 * 7 * upstream.pause / 2
 
 
+def test_why_a_reply_ended_is_passed_on(tmp_path_factory, service, engine, monkeypatch):
+    def cut(handler):
+        handler.begin()
+        handler.chunk({"content": "Well,"})
+        handler.chunk({}, "length")
+        handler.event({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 17, "total_tokens": 26}})
+        handler.write(b"")
+
+    with chats.running() as upstream:
+        behind = Engine(Endpoint(upstream.base), RuleMemory(), None)
+        with serving.running(tmp_path_factory.mktemp("behind"), behind) as other:
+            upstream.trouble.append(cut)
+            reply = ask(other.client(), "Hello", max_tokens=50)
+            assert reply.choices[0].finish_reason == "length" and reply.usage.completion_tokens == 17
+            reply = ask(other.client(), "a b", max_tokens=4)  # four pieces, and the server says that it is done
+            assert reply.choices[0].finish_reason == "stop"
+    monkeypatch.setattr(engine.base, "stop_ids", frozenset())
+    reply = ask(service.client(), "x" * 300, max_tokens=400)  # of a context of 512
+    assert reply.choices[0].finish_reason == "length" and reply.usage.completion_tokens < 400
+
+
 def test_where_the_base_and_the_memory_are_is_nobodys_concern(tmp_path, caplog, monkeypatch):
     with chats.running() as upstream:
         engine = Engine(Endpoint(upstream.base), RuleMemory(), None)

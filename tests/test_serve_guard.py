@@ -99,6 +99,34 @@ def test_limits_of_size_rate_and_tokens(tmp_path, engine):
         assert service.http("bob").get("/v1/models").status_code == 200  # each has their own
 
 
+def test_many_requests_at_once_do_not_pass_the_limit_of_tokens(tmp_path):
+    with chats.running() as upstream, ThreadPoolExecutor(12) as threads:
+        upstream.pause = 0.5
+        engine = Engine(Endpoint(upstream.base), RuleMemory(), None)
+        with serving.running(tmp_path, engine, Limits(tokens=100)) as service:
+            client = service.client()
+            asked = [threads.submit(serving.ask, client, "Good day", max_tokens=28) for _ in range(12)]
+            refused = [one.exception(60) for one in asked]
+            assert [type(error) for error in refused if error] == [openai.RateLimitError] * 9
+            serving.ask(client, "Good day", max_tokens=28)  # what was set aside and not used is there again
+
+
+def test_a_reply_that_breaks_off_counts_and_so_do_large_pieces(tmp_path):
+    with chats.running() as upstream:
+        engine = Engine(Endpoint(upstream.base), RuleMemory(), None)
+        with serving.running(tmp_path, engine, Limits(tokens=600)) as service:
+            client, said = service.client(), "word " * 300
+            upstream.trouble.append(lambda handler: handler.answer([said]))
+            reply = serving.ask(client, "Hello", max_tokens=400)
+            assert reply.usage.completion_tokens == 375
+            upstream.trouble.append(lambda handler: handler.answer([said], end=False) or handler.die())
+            client = service.client("bob")
+            with pytest.raises(openai.APIError):
+                list(serving.ask(client, "Hello", max_tokens=400, stream=True))
+            with pytest.raises(openai.RateLimitError):
+                serving.ask(client, "Hello", max_tokens=400)
+
+
 def test_a_request_that_never_ends_is_not_waited_for(service, monkeypatch):
     monkeypatch.setattr(Guard, "patience", 0.2)
     address, port = service.url.removeprefix("http://").split(":")
@@ -129,10 +157,11 @@ def test_a_bucket_refills():
     assert [bucket.wait(30), bucket.wait(30), bucket.wait(1)] == [0, 0, 1]
     clock.now = 30
     assert bucket.wait(30) == 0 and bucket.wait(1) == 1
-    bucket.spend(59)
-    assert bucket.wait() == 60
+    bucket.give_back(-59)
+    assert bucket.wait(1) == 60
+    bucket.give_back(59)
     clock.now = 10_000
-    assert bucket.wait(60) == 0 and bucket.wait(1) > 0
+    assert bucket.wait(90) == 0 and bucket.wait(1) == 31
 
 
 def test_one_user_cannot_take_all_replies_at_once(tmp_path, monkeypatch):

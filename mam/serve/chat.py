@@ -30,7 +30,7 @@ from pydantic import BaseModel, Field
 from mam.chat import Chat
 from mam.errors import InputError, MissingError
 from mam.exchange import clean
-from mam.prompt import prompt_text
+from mam.prompt import longest, prompt_text
 from mam.serve.memory import Mine, bearer
 from mam.serve.problems import ANY, content
 from mam.space import LONGEST_TEXT, Space, cleaned
@@ -41,6 +41,7 @@ TRACE = "/v1/memory/turns/{}"
 DEFAULT_REPLY = 256  # tokens, where a client does not say
 MOST_TOLD = 100  # exchanges before the last message; older ones are left out
 ALIKE = 8  # turns in which the same was said that are looked at, the latest ones
+CHARACTERS = 4  # of a token, roughly
 LONGEST_STOP = 200  # characters of a stop sequence: each of its beginnings is looked for in each piece
 
 _RUNNING: set[asyncio.Task] = set()  # replies that wait or are spoken
@@ -134,6 +135,11 @@ class Said:
         if any(len(text) > LONGEST_TEXT for text in (first, *(text for pair in exchanges for text in pair))):
             raise InputError(f"A message has at most {LONGEST_TEXT:,} characters.")
         return cls(first, tuple(exchanges), cleaned("\n\n".join(asked)))
+
+    def tokens(self, m: Space) -> int:
+        """Roughly as many as the base will be told, without asking its tokenizer."""
+        texts = (self.system, self.text, *(text for exchange in self.before[-MOST_TOLD:] for text in exchange))
+        return min(sum(map(len, texts)) // CHARACTERS, longest(m.engine.base))
 
     def turns(self, known: Sequence[Turn], purged: bool = False) -> list[Turn]:
         """The exchanges as turns, given those that are `known`, the latest first.
@@ -320,33 +326,42 @@ async def complete(
 ) -> Response:
     """Say something to the base, which remembers. X-Mam-Trace in the answer is where the trace of the turn is."""
     state, user = request.app.state, request.state.user
-    state.meter.reply(user)
-    said = Said.of(asked.messages)
-    chat = await asyncio.to_thread(conversation, m, session or asked.user, said)
-    most, form = min(asked.most, state.meter.limits.reply), Form(new_id(), model_name(m))
-    usage = {}
+    said, most = Said.of(asked.messages), min(asked.most, state.meter.limits.reply)
+    aside = said.tokens(m) + most
+    state.meter.reply(user, aside)
+    form, usage, heard = Form(new_id(), model_name(m)), {}, []
+    try:
+        chat = await asyncio.to_thread(conversation, m, session or asked.user, said)
+    except BaseException:
+        state.meter.settle(user, aside, 0)
+        raise
 
     def events(stop: threading.Event) -> Iterator[Event]:
-        for event in chat.stream(
-            said.text,
-            max_tokens=most,
-            temperature=asked.temperature or 0.0,
-            top_p=asked.top_p or 1.0,
-            seed=asked.seed,
-            stop=stop,
-            before=told(m, chat.id, said),
-            system=said.system,
-            id=form.id,
-        ):
-            if event.kind == "turn":  # also when its client has left
-                usage.update(used(m, event.data))
-                state.meter.spent(user, usage["total_tokens"])
-            yield event
+        try:
+            for event in chat.stream(
+                said.text,
+                max_tokens=most,
+                temperature=asked.temperature or 0.0,
+                top_p=asked.top_p or 1.0,
+                seed=asked.seed,
+                stop=stop,
+                before=told(m, chat.id, said),
+                system=said.system,
+                id=form.id,
+            ):
+                if event.kind == "token":
+                    heard.append(event.data)
+                elif event.kind == "turn":
+                    usage.update(used(m, event.data))
+                yield event
+        finally:  # also when its client has left, or it broke off
+            partly = aside - most + m.engine.base.count("".join(heard)) if heard else 0
+            state.meter.settle(user, aside, usage.get("total_tokens", partly))
 
     answer = Answer(events, Until(asked.stops))
 
     def ended() -> str:
-        return "length" if answer.turn.tokens >= most and not answer.until.over else "stop"
+        return "stop" if answer.until.over else answer.turn.ended
 
     headers = {"X-Mam-Session": chat.id, "X-Mam-Trace": TRACE.format(form.id)}
     pieces = answer.pieces(state.pool, state.turns[user])
