@@ -409,6 +409,13 @@ class Store:
                         found[slot] = bytes(key)
         return found
 
+    def without_key(self, fingerprint: str) -> list[Slot]:
+        """Active slots that have no key from this memory model."""
+        made = sa.select(keys.c.slot).where(keys.c.slot == slots.c.id, keys.c.fingerprint == fingerprint)
+        query = sa.select(slots).where(slots.c.state == ACTIVE, ~made.exists()).order_by(slots.c.seq)
+        with self.database.reading() as connection:
+            return list(map(rows.slot_value, connection.execute(query)))
+
     def set_keys(self, of: Sequence[Slot], rows_of_keys: np.ndarray, fingerprint: str) -> None:
         """Keep the keys (slots, dim) made of the texts that these slots have; those of other memory models stay.
 

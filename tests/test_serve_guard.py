@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -19,9 +20,10 @@ from mam.endpoint import Endpoint
 from mam.engine import Engine
 from mam.errors import InputError
 from mam.serve import app as server
-from mam.serve.app import CONNECTIONS, Patient, application, prepared
+from mam.serve.app import CONNECTIONS, Patient, Spaces, application, prepared
 from mam.serve.guard import Bucket, Guard, Limits
 from mam.serve.keys import Keys, new_key, revoke
+from mam.values import Found
 
 
 @pytest.mark.parametrize(
@@ -162,6 +164,42 @@ def test_a_bucket_refills():
     bucket.give_back(59)
     clock.now = 10_000
     assert bucket.wait(90) == 0 and bucket.wait(1) == 31
+
+
+@pytest.mark.parametrize("way", ["REST", "MCP"])
+def test_one_user_cannot_keep_all_others_from_their_memories(service, monkeypatch, way):
+    go_on, her = threading.Event(), service.space("ann")
+    service.space("bob")
+    monkeypatch.setattr(her, "find", lambda *args, **how: go_on.wait(60) and Found((), 0))
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "memory_list", "arguments": {}}}
+    accepted = {"Accept": "application/json, text/event-stream"}
+
+    def waits(_) -> int:
+        if way == "REST":
+            return service.http().get("/v1/memory/slots").status_code
+        return service.http().post("/mcp", json=call, headers=accepted).status_code
+
+    with ThreadPoolExecutor(60) as threads:
+        hers = [threads.submit(waits, number) for number in range(60)]
+        try:
+            time.sleep(2)
+            assert not any(one.done() for one in hers)
+            http = service.http("bob")
+            assert http.get("/v1/memory/slots", timeout=10).status_code == 200
+            assert serving.ask(service.client("bob", timeout=20), "Good day").choices
+        finally:
+            go_on.set()
+        assert {one.result(60) for one in hers} == {200}
+
+
+def test_nobody_waits_for_the_memory_of_somebody_else_to_open():
+    go_on = threading.Event()
+    spaces = Spaces(lambda user: go_on.wait(30) and user if user == "slow" else user)
+    with ThreadPoolExecutor(3) as threads:
+        slow = [threads.submit(spaces.of, "slow") for _ in range(2)]
+        assert threads.submit(spaces.of, "bob").result(5) == "bob" and not any(one.done() for one in slow)
+        go_on.set()
+        assert [one.result(5) for one in slow] == ["slow"] * 2
 
 
 def test_one_user_cannot_take_all_replies_at_once(tmp_path, monkeypatch):

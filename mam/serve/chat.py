@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -31,7 +32,7 @@ from mam.chat import Chat
 from mam.errors import InputError, MissingError
 from mam.exchange import clean
 from mam.prompt import longest, prompt_text
-from mam.serve.memory import Mine, bearer
+from mam.serve.memory import Here, bearer
 from mam.serve.problems import ANY, content
 from mam.space import LONGEST_TEXT, Space, cleaned
 from mam.store import new_id
@@ -320,7 +321,7 @@ def used(m: Space, turn: Turn) -> dict:
 @router.post("/chat/completions", responses={200: {"content": {"text/event-stream": {}}}})
 async def complete(
     request: Request,
-    m: Mine,
+    m: Here,
     asked: Asked,
     session: Annotated[str | None, Header(alias="X-Mam-Session", max_length=200)] = None,
 ) -> Response:
@@ -331,7 +332,8 @@ async def complete(
     state.meter.reply(user, aside)
     form, usage, heard = Form(new_id(), model_name(m)), {}, []
     try:
-        chat = await asyncio.to_thread(conversation, m, session or asked.user, said)
+        async with state.hands[user]:
+            chat = await run_in_threadpool(conversation, m, session or asked.user, said)
     except BaseException:
         state.meter.settle(user, aside, 0)
         raise
@@ -407,13 +409,13 @@ def described(m: Space) -> dict:
 
 
 @router.get("/models")
-def list_models(m: Mine) -> dict:
+def list_models(m: Here) -> dict:
     """The one base there is."""
     return {"object": "list", "data": [described(m)]}
 
 
 @router.get("/models/{id:path}")
-def get_model(m: Mine, id: str) -> dict:
+def get_model(m: Here, id: str) -> dict:
     if id != model_name(m):
         raise MissingError(f"There is no model of this name; there is {model_name(m)}.")
     return described(m)

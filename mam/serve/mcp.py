@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Annotated, Literal
 
+from anyio import to_thread
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
@@ -37,8 +39,11 @@ Query = Annotated[str, Field(max_length=LONGEST_QUERY)]
 Versioned = Annotated[int | None, Field(ge=1, description="fails if it is not at this version any more")]
 
 
-def tools(space_of: Callable[[Context], Space]) -> MCPServer:
-    """A server of the memory's tools. space_of: the space of whoever makes the request of this context."""
+def tools(
+    space_of: Callable[[Context], Space], turn: Callable[[Context], AbstractAsyncContextManager] = nullcontext
+) -> MCPServer:
+    """A server of the memory's tools. space_of: the space of whoever makes the request of this context; turn: held
+    while it is done, in a thread."""
     server = MCPServer("mam", title="Memory as a Model", instructions=ABOUT, log_level="WARNING")
 
     def tool(*, reads: bool = False, destroys: bool = False) -> Callable:
@@ -46,9 +51,10 @@ def tools(space_of: Callable[[Context], Space]) -> MCPServer:
 
         def register(function: Callable) -> Callable:
             @functools.wraps(function)
-            def plainly(*args, **kwargs):
+            async def plainly(*, ctx: Context, **asked):
                 try:
-                    return function(*args, **kwargs)
+                    async with turn(ctx):
+                        return await to_thread.run_sync(functools.partial(function, ctx, **asked))
                 except MamError as error:
                     raise ToolError(line(error)) from error
 
