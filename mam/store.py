@@ -120,10 +120,12 @@ class Store:
 
     def session(self, which: str) -> Session | None:
         """The session with this id, else the last used one with this title, else that whose first message gives it."""
-        for likely in (sessions.c.id == which, sessions.c.title == which, sa.true()):
-            if found := [session for session in self._sessions(likely) if which in (session.id, session.title)]:
-                return found[0]
-        return None
+        return self.named(which) or next((session for session in self._sessions() if session.title == which), None)
+
+    def named(self, which: str) -> Session | None:
+        """The session with this id, else the last used one that was given this title."""
+        found = self._sessions(sessions.c.id == which) or self._sessions(sessions.c.title == which)
+        return found[0] if found else None
 
     def rename_session(self, id: str, title: str) -> None:
         if not title.strip():

@@ -14,6 +14,7 @@ import pytest
 import serving
 from fakes import RuleMemory
 from serving import ask
+from tokenizers.processors import TemplateProcessing
 
 from mam.endpoint import Endpoint
 from mam.engine import Engine
@@ -117,6 +118,26 @@ def test_conversations_go_on_where_they_were(service):
     assert [turn.text for turn in monday.turns()] == ["Good morning", "Good evening"]
     ask(client, "Once more", extra_headers={"X-Mam-Session": monday.id})
     assert len(monday.turns()) == 3
+
+
+def test_a_name_is_not_what_was_said_first_in_another_conversation(service):
+    client, m = service.client(), service.space("ann")
+    ask(client, "Hello")
+    ask(client, "Good day", user="Hello")
+    assert sorted(session.turns for session in m.sessions()) == [1, 1]
+    assert [session.title for session in m.sessions()] == ["Hello", "Hello"]
+    ask(client, "And now?", user="Hello")
+    assert sorted(session.turns for session in m.sessions()) == [1, 2]
+
+
+def test_the_tokens_of_a_prompt_are_counted_as_they_are(service, engine, monkeypatch):
+    """Also by a tokenizer that begins every text with a token of its own."""
+    prompt = engine.base.prompt([{"role": "user", "content": "Hello"}])
+    tokenizer = engine.base.tokenizer
+    first = TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 256)])
+    monkeypatch.setattr(tokenizer.backend_tokenizer, "post_processor", first)
+    assert engine.base.count("Hello") == 6
+    assert ask(service.client(), "Hello").usage.prompt_tokens == len(prompt)
 
 
 def test_requests_at_the_same_time_share_the_session_they_name(service):

@@ -185,10 +185,10 @@ def conversation(m: Space, name: str | None, said: Said) -> Chat:
     """The session that is named; else, of those in which the last exchange was said, the one that knows most of what is
     sent; else a new one."""
     if name and name.strip():
-        if found := m.store.session(name := cleaned(name)):
+        if found := m.store.named(name := cleaned(name)):
             return Chat(m, found)
         with m.store.atomic():  # two requests that name the same new session get one
-            return m.session(name)
+            return Chat(m, m.store.named(name) or m.store.new_session(name))
     sent = [_plain(*exchange) for exchange in said.before[-MOST_TOLD:]]
     known: dict[str, int] = {}  # how much a session knows
     for turn in m.store.turns_saying(clean(said.before[-1][0]).strip(), last=ALIKE) if sent else ():
@@ -314,7 +314,9 @@ def model_name(m: Space) -> str:
 
 
 def used(m: Space, turn: Turn) -> dict:
-    prompt = m.engine.base.count(prompt_text(turn))
+    base, told = m.engine.base, prompt_text(turn)
+    # the special tokens are in it already
+    prompt = len(base.tokenizer(told, add_special_tokens=False)["input_ids"]) if m.engine.here else base.count(told)
     return {"prompt_tokens": prompt, "completion_tokens": turn.tokens, "total_tokens": prompt + turn.tokens}
 
 
