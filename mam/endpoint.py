@@ -55,11 +55,11 @@ class Record:
 
 
 class Prompt(list):
-    """Messages to send, {"role", "content"}; a prompt that goes on with a reply shares the record of the one before."""
+    """Messages to send, {"role", "content"}; one that is made of another shares its record."""
 
-    def __init__(self, messages: Iterable[Message], record: Record | None = None):
+    def __init__(self, messages: Iterable[Message]):
         super().__init__(messages)
-        self.record = record or getattr(messages, "record", None) or Record()
+        self.record: Record = getattr(messages, "record", None) or Record()
 
 
 class Endpoint:
