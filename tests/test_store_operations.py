@@ -471,10 +471,13 @@ def test_no_operation_reaches_another_user(open_store):
         "tags": lambda: bob.tags(None),
         "origins": lambda: sum(bob.origins(), []),
         "session": lambda: bob.session(turn.session),
+        "named": lambda: bob.named(turn.session),
         "sessions": lambda: [session for session in bob.sessions() if session.id != mine],
         "turns": lambda: bob.turns(turn.session),
         "turns_saying": lambda: bob.turns_saying(turn.text, last=9),
         "keys": lambda: bob.keys([slot.id], "f"),
+        "without_key": lambda: bob.without_key("f"),
+        "purged": lambda: bob.purged,
         "set_keys": lambda: bob.set_keys([slot], np.zeros((1, 2)), "f"),
         "changes": lambda: bob.changes(-1)[1] + bob.changes(-1)[2],
     }  # fmt: skip
