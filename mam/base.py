@@ -75,7 +75,7 @@ class Base:
         try:
             return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         except TemplateError as error:
-            raise InputError(f"The base {self.id} does not take such a chat ({error}); change the roles.") from error
+            raise InputError(f"The base {self.name} does not take such a chat ({error}); change the roles.") from error
 
     def going_on(self, prompt: Sequence[int], said: Sequence[int]) -> list[int]:
         """The prompt of a reply of which the ids `said` are there already."""

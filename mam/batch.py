@@ -32,6 +32,7 @@ from mam.decode import Pass, Prepared
 
 MOST = 32  # replies at once; who comes later waits until one is over
 SPARE = 128  # columns that a sheet grows by
+CELLS = 1 << 16  # rows x columns of a sheet: of the default base 1.5 GB; who would need more waits for others to end
 
 
 class Rows(DynamicLayer):
@@ -170,10 +171,14 @@ class Sheet:
             return
         height = had[0] if rows <= had[0] else max(2 * had[0], rows)
         width = had[1] if columns <= had[1] else columns + SPARE
+        if height * width > CELLS:  # no rows in reserve, and no columns of a long reply that is over
+            filled = (own + length + 1 for own, length in zip(self.columns, self.lengths, strict=True))
+            width = max(columns, *filled) + SPARE
+            height = max(rows, self.count, min(height, CELLS // width))
 
-        def larger(old: Tensor, *shape: int) -> Tensor:
-            new = old.new_zeros(shape)
-            new[tuple(slice(size) for size in old.shape)] = old
+        def resized(old: Tensor, *shape: int) -> Tensor:
+            new, kept = old.new_zeros(shape), tuple(map(slice, map(min, shape, old.shape)))
+            new[kept] = old[kept]
             return new
 
         if not self._planes:
@@ -189,12 +194,12 @@ class Sheet:
                 mine.keys = own.keys.new_empty(0, own.keys.shape[1], 0, own.keys.shape[3])
                 mine.values = own.values.new_empty(0, own.values.shape[1], 0, own.values.shape[3])
         for name, plane in self._planes.items():
-            self._planes[name] = larger(plane, height, *([width] if plane.ndim == 2 else []))
+            self._planes[name] = resized(plane, height, *([width] if plane.ndim == 2 else []))
         self._planes["bias"][:, had[1] :] = self.hidden
         for layer in self.cache.layers:
             heads, size, wide = layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3]
-            layer.keys = larger(layer.keys, height, heads, width, size)
-            layer.values = larger(layer.values, height, heads, width, wide)
+            layer.keys = resized(layer.keys, height, heads, width, size)
+            layer.values = resized(layer.values, height, heads, width, wide)
 
 
 @torch.inference_mode()
@@ -254,6 +259,11 @@ class Spoken:
     own: Pass | None = None  # until it joins a sheet
     last: int = -1  # the token that is to be fed next
     said: int = 0
+
+    @property
+    def columns(self) -> int:
+        """At most so many, with the memory's."""
+        return (self.memory.bias.shape[0] if self.memory else 0) + len(self.ids) + self.most
 
     @property
     def over(self) -> bool:
@@ -330,6 +340,7 @@ class Batch:
                 self._changed.wait_for(lambda: self._closed or self._waiting or self._speaking)
                 if self._closed:
                     break
+            self._dismiss()
             self._begin()  # one at a time: those who speak already wait for one prompt, not for all
             try:
                 with self._lock:
@@ -343,17 +354,30 @@ class Batch:
         for spoken in (*self._waiting, *self._speaking):
             spoken.out.put(None)
 
+    def _dismiss(self) -> None:
+        """Let go of those who wait and do not listen any more: with all rows taken their turn would be late."""
+        with self._changed:
+            over = [spoken for spoken in self._waiting if spoken.over]
+            self._waiting = deque(spoken for spoken in self._waiting if spoken not in over)
+        for spoken in over:
+            spoken.out.put(None)
+
+    def _fits(self, spoken: Spoken) -> bool:
+        """Whether there is a row for one more: each is as wide as the longest. Who is alone always fits."""
+        rows, widest = len(self._speaking) + 1, max(one.columns for one in (spoken, *self._speaking))
+        return rows == 1 or rows <= MOST and rows * widest <= CELLS
+
     @torch.inference_mode()
     def _begin(self) -> None:
         """Read the prompt of whoever has waited longest, and say its first token."""
-        if len(self._speaking) >= MOST or not self._waiting:
+        if not self._waiting or not self._fits(self._waiting[0]):
             return
         spoken = self._waiting.popleft()
         try:
             if not spoken.over:
                 with self._lock:
                     own = Pass(self.base.model, len(spoken.ids) + spoken.most, spoken.memory, len(spoken.ids))
-                    self._say(spoken, own.step(spoken.ids))
+                    self._try(spoken, own.step(spoken.ids))
                 spoken.own = own
         except Exception as error:
             spoken.out.put(error)
@@ -369,7 +393,7 @@ class Batch:
         self._part()
         sheet, speaking = self._sheet, self._speaking
         if len(speaking) == 1 and (own := speaking[0].own):
-            self._say(speaking[0], own.step([speaking[0].last]))
+            self._try(speaking[0], own.step([speaking[0].last]))
         elif speaking:
             for spoken in speaking:
                 if spoken.own:
@@ -378,8 +402,16 @@ class Batch:
             logits = sheet.step([spoken.last for spoken in speaking])
             best = logits.argmax(-1).tolist()
             for row, spoken in enumerate(speaking):
-                self._say(spoken, logits[row : row + 1], best[row] if spoken.greedy else None)
+                self._try(spoken, logits[row : row + 1], best[row] if spoken.greedy else None)
         self._part()
+
+    def _try(self, spoken: Spoken, logits: Tensor, token: int | None = None) -> None:
+        """Say the next token; what goes wrong there, such as logits that are no numbers, ends this reply alone."""
+        try:
+            self._say(spoken, logits, token)
+        except Exception as error:
+            spoken.out.put(error)
+            spoken.gone = True
 
     def _say(self, spoken: Spoken, logits: Tensor, token: int | None = None) -> None:
         """logits: (1, vocab); token: the best one, if that is known."""

@@ -250,6 +250,7 @@ class Reply:
         self.rejected: tuple[Candidate, ...] = ()
         self.archived: tuple[Archived, ...] = ()
         self.said: list = []  # tokens, as the base counts them
+        self.prompts: list = []  # as the base takes them, one for each time that it was prepared
         self.requests: list[tuple] = []  # each time the base was asked: messages, what was said already, manner
         self.text = ""
         self.complete = False
@@ -285,7 +286,8 @@ class Reply:
             stopped=not self.complete,
             given=self.given,
             sent=self._sent(),
-            tokens=len(self.said),
+            tokens=self._count(),
+            ended=self._ended(),
             timing=self.watch.laps | {"total": self.watch.total()},
         )
 
@@ -312,6 +314,7 @@ class Reply:
             self.asked = compose(
                 engine.base, before, self.message, notes, start, manner.max_tokens, manner.system, manner.whole
             )
+            self.prompts.append(self.asked.prompt)
 
     def _generate(self) -> Iterator:
         engine, manner = self.space.engine, self.manner.after(len(self.said))
@@ -324,7 +327,22 @@ class Reply:
         if self.space.engine.integrator is not None:
             return ()
         base = self.space.engine.base
+        if not self.space.engine.here:  # as it was sent, and not as it would be sent now
+            return tuple(body for prompt in self.prompts for body in prompt.record.bodies)
         return tuple(base.request(messages, said, **manner) for messages, said, manner in self.requests)
+
+    def _count(self) -> int:
+        """Tokens of the reply. A server's pieces are none: they are of any length."""
+        if self.space.engine.here or self.turn.abstained:
+            return len(self.said)
+        return sum(prompt.record.tokens for prompt in self.prompts) or self.space.engine.base.count(self.text)
+
+    def _ended(self) -> str:
+        base, prompt = self.space.engine.base, self.asked.prompt
+        if not self.space.engine.here:
+            return prompt.record.ended
+        room = base.context - base.size(prompt) - (self.memory.start if self.memory else 0)
+        return "length" if len(self.said) >= min(self.manner.max_tokens, room) else "stop"
 
     def _given(self) -> tuple[Read, ...]:
         """What the base is given: nothing when the reader abstained or left it alone."""

@@ -16,6 +16,7 @@ import os
 import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from queue import Empty, SimpleQueue
 from urllib.parse import urlsplit
@@ -28,32 +29,55 @@ from mam.errors import EndpointError, InputError
 
 FORM = "openai:MODEL@URL, for example openai:llama3.2@http://127.0.0.1:11434/v1"
 OPENAI = "api.openai.com"
-CONTEXT = 8192  # tokens, of which a prompt may use half: a server does not say what it takes
+CONTEXT = 8192  # tokens, where $MAM_CONTEXT does not say; then a prompt uses half: a server does not say what it takes
+SHORTEST = 512  # tokens of a context with room for a message and a reply
 BYTES = 4  # of a token, roughly: a server does not lend its tokenizer either
 AROUND = 8  # tokens around a message
 TIMEOUT, CONNECT = 120.0, 10.0  # seconds without a word, and until somebody answers at all
 RETRIES = 3  # with growing pauses, or after as long as the server asks for; never once it has begun to speak
 POLL = 0.05  # seconds until a stop is seen
+MOST_UNFIT = 1_000  # values that are remembered as refused
 LONGEST = 200  # characters of what a server says about an error
+REASONS = ("length", "content_filter")  # other than "stop" for which a reply ends
 NO_REPLY = "sent something that is no reply, or no streamed one; is it a server for chats?"
 GO_ON = "Something that I told you has changed meanwhile. Go on from where you broke off, without repeating it."
 
 Message = dict[str, str]
 
 
+@dataclass
+class Record:
+    """What became of a prompt."""
+
+    bodies: list[dict] = field(default_factory=list)  # of every request, as it was sent
+    ended: str = "stop"  # the last reply, by the server's own word if that is one of REASONS
+    tokens: int = 0  # of all replies, if the server says so; else 0
+
+
+class Prompt(list):
+    """Messages to send, {"role", "content"}; one that is made of another shares its record."""
+
+    def __init__(self, messages: Iterable[Message]):
+        super().__init__(messages)
+        self.record: Record = getattr(messages, "record", None) or Record()
+
+
 class Endpoint:
     """A chat model on a server; the tokens of its replies are the pieces of text in which they come.
 
-    `context` and sizes are in tokens, estimated. Raises InputError for an `id` that is not openai:MODEL@URL.
+    `context`, `longest` (of a prompt) and sizes are in tokens, estimated. Raises InputError for an `id` that is not
+    openai:MODEL@URL.
     """
 
     def __init__(self, id: str, timeout: float | None = None, retries: int = RETRIES):
-        self.id, self.context = id, CONTEXT
+        self.id = id
+        self.context, self.longest = _context()
         self.name, url = _parsed(id)  # the name that the server knows the model by
         self._host = urlsplit(url).hostname or ""
         self._timeout = _timeout() if timeout is None else timeout
         self._loop = _loop()
         self._refused: set[str] = set()  # parameters that the model does not take
+        self._unfit: set[tuple[str, float]] = set()  # and values that it does not take, of those that it does
         self._key = _key(self._host)
         elsewhere = {} if self._host == OPENAI else {"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit}
         self._client = openai.AsyncOpenAI(
@@ -72,20 +96,21 @@ class Endpoint:
         """What it is and where it runs, for people."""
         return {"base": self.id, "device": self._host}
 
-    def prompt(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages to send: {"role", "content"}. Raises InputError for none."""
+    def prompt(self, messages: Sequence[Message]) -> Prompt:
+        """The messages to send. Raises InputError for none."""
         if not messages:
             raise InputError("There is nothing to answer: the chat is empty.")
-        return list(messages)
+        return Prompt(messages)
 
-    def going_on(self, prompt: Sequence[Message], said: Sequence[str]) -> list[Message]:
+    def going_on(self, prompt: Sequence[Message], said: Sequence[str]) -> Prompt:
         """The prompt of a reply that has begun with `said`.
 
         It asks in words: most servers would begin another reply instead of continuing the assistant's message.
         """
-        if not said:
-            return list(prompt)
-        return [*prompt, {"role": "assistant", "content": "".join(said)}, {"role": "user", "content": GO_ON}]
+        going_on = Prompt(prompt)
+        if said:
+            going_on += [{"role": "assistant", "content": "".join(said)}, {"role": "user", "content": GO_ON}]
+        return going_on
 
     def request(
         self,
@@ -99,9 +124,10 @@ class Endpoint:
     ) -> dict:
         """The body of the request, without what the model is known to refuse."""
         limit = "max_completion_tokens" if "max_tokens" in self._refused else "max_tokens"
-        body = {"model": self.name, "messages": self.going_on(messages, said), "stream": True, limit: max_tokens}
+        body = {"model": self.name, "messages": list(self.going_on(messages, said)), "stream": True, limit: max_tokens}
         wanted = {"temperature": temperature, "top_p": top_p if top_p != 1 else None, "seed": seed}
-        return body | {n: value for n, value in wanted.items() if value is not None and n not in self._refused}
+        taken = {n: value for n, value in wanted.items() if value is not None and (n, value) not in self._unfit}
+        return body | {n: value for n, value in taken.items() if n not in self._refused}
 
     def generate(
         self,
@@ -116,10 +142,11 @@ class Endpoint:
     ) -> Iterator[str]:
         """Yield the reply in pieces. Setting `stop` or closing the iterator ends the request at once.
 
-        Raises InputError for values out of range, EndpointError for whatever goes wrong on the way.
+        Raises InputError for values out of range or refused, EndpointError for whatever goes wrong on the way.
         """
         decode.check(range(self.size(prompt)), self.context, max_tokens, temperature, top_p)
         manner = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+        prompt = Prompt(prompt)
         heard: SimpleQueue[str | None] = SimpleQueue()
         task = asyncio.run_coroutine_threadsafe(self._listen(prompt, manner, heard.put), self._loop)
         try:
@@ -128,6 +155,8 @@ class Endpoint:
                 if piece is None:
                     break
                 yield piece
+            else:
+                prompt.record.ended = "length"
             if piece is None and not (stop and stop.is_set()):
                 task.result()
         finally:
@@ -147,20 +176,23 @@ class Endpoint:
 
     # -- the request --------------------------------------------------------------------------------------------------
 
-    async def _listen(self, prompt: Sequence[Message], manner: dict, hear: Callable[[str | None], None]) -> None:
-        """Say the pieces of a reply to `hear`, and None at the end. Raises EndpointError."""
+    async def _listen(self, prompt: Prompt, manner: dict, hear: Callable[[str | None], None]) -> None:
+        """Say the pieces of a reply to `hear`, and None at the end. Raises EndpointError, InputError."""
         try:
             async for piece in self._reply(prompt, manner):
                 hear(piece)
         except openai.OpenAIError as error:
             raise self._explained(error) from None  # the chain would carry the request, with its key
+        except InputError:  # a ValueError, too
+            raise
         except (ValueError, TypeError, AttributeError, LookupError, RecursionError):  # parsing it, looking into it
             raise EndpointError(f"{self.id} {NO_REPLY}") from None
         finally:
             hear(None)
 
-    async def _reply(self, prompt: Sequence[Message], manner: dict) -> AsyncIterator[str]:
+    async def _reply(self, prompt: Prompt, manner: dict) -> AsyncIterator[str]:
         begun = finished = False
+        record, before = prompt.record, prompt.record.tokens
         async with await self._asked(prompt, manner) as stream:
             chunks, end = aiter(stream), object()
             try:
@@ -171,6 +203,9 @@ class Endpoint:
                         if choice.delta.content:
                             yield choice.delta.content.encode("utf-8", "replace").decode()  # half a character: "?"
                         finished = finished or bool(choice.finish_reason)
+                        record.ended = choice.finish_reason if choice.finish_reason in REASONS else "stop"
+                    if isinstance(used := getattr(chunk.usage, "completion_tokens", None), int):
+                        record.tokens = before + max(used, 0)
             except (openai.APITimeoutError, TimeoutError):
                 raise EndpointError(f"{self.id} {self._silent()}.") from None
             except openai.APIConnectionError:
@@ -180,14 +215,23 @@ class Endpoint:
         if not finished:
             raise EndpointError(f"{self.id} broke off in mid-reply; what it said until then is kept. Ask again.")
 
-    async def _asked(self, prompt: Sequence[Message], manner: dict) -> openai.AsyncStream:
+    async def _asked(self, prompt: Prompt, manner: dict) -> openai.AsyncStream:
         while True:
+            body = self.request(prompt, **manner)
+            prompt.record.bodies.append(body)
             try:
-                return await self._client.chat.completions.create(**self.request(prompt, **manner))
+                return await self._client.chat.completions.create(**body)
             except openai.BadRequestError as error:  # newer models of OpenAI's take no temperature and no max_tokens
-                if error.param not in manner or error.param in self._refused:
+                name = error.param
+                if name not in manner or name not in body:
                     raise
-                self._refused.add(error.param)
+                # noted for all; another request may have found out the same meanwhile
+                if error.code == "unsupported_parameter":
+                    self._refused.add(name)
+                elif error.code == "unsupported_value" and name != "max_tokens" and len(self._unfit) < MOST_UNFIT:
+                    self._unfit.add((name, body[name]))
+                else:  # no fault of the model, and nobody else's concern
+                    raise InputError(f"The base does not take {name}={body[name]}; give another value.") from None
 
     def _explained(self, error: openai.OpenAIError) -> EndpointError:
         said = self._quoted(error)
@@ -264,6 +308,15 @@ def _timeout() -> float:
     if not 0 < seconds < 86_400:
         raise InputError(f"MAM_TIMEOUT is {text!r}; it must be a number of seconds, such as 120.")
     return seconds
+
+
+def _context() -> tuple[int, int]:
+    """(tokens that the model takes, those of them that a prompt may use)."""
+    if not (text := os.environ.get("MAM_CONTEXT")):
+        return CONTEXT, CONTEXT // 2
+    if not text.isdecimal() or int(text) < SHORTEST:
+        raise InputError(f"MAM_CONTEXT is {text!r}; it must be a number of tokens, {SHORTEST} or more, such as 128000.")
+    return int(text), int(text)
 
 
 def _is_here(host: str) -> bool:

@@ -24,7 +24,7 @@ characters; ids are 8 to 64 letters, digits, "-" or "_"; times are ISO 8601 with
     turn       id; session: id of one above it; text; reply; at: time; trace: an object
     trace      writes, rejected, reads: lists of the three kinds below; null_weight?, asked?: numbers; abstained?,
                stopped?: true or false; given?: text; tokens?: from 0; timing?: {stage: seconds}; archived?: a list;
-               thresholds?: {name: number}; base?: text;
+               thresholds?: {name: number}; base?: text; ended?: text;
                calls?: a list; sent?: requests, {"messages": [{"role": text, "content": text}], and other JSON}
     of writes      slot; score: number; relation: "new", "duplicate" or "update"; superseded?: id;
                    relation_score?: number

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mam import notes as text_channel
 from mam.base import Base
+from mam.errors import InputError
 from mam.notes import Message
 from mam.values import Read, Turn
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mam.integrator import Integrator
 
 HISTORY_TOKENS = 1024
-PROMPT_TOKENS = 4096  # a longer message is cut: reading it would take the base minutes
+PROMPT_TOKENS = 4096  # a longer message is cut: reading it would take a base on this machine minutes
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,12 @@ def compose(
 
     `notes`: what was read, for a base that is told it as text; `start`: positions that the memory takes up beside the
     prompt. Of the turns `before`, the latest that fit are included: into HISTORY_TOKENS, because what matters of older
-    ones is read, or with `whole` into the prompt. `system`: what a client wants the base to be told first; it is never
-    cut.
+    ones is read, or with `whole` into the prompt. `system`: what a client wants the base to be told first. Neither it
+    nor the message is cut then: raises InputError when there is no room for both.
     """
     lead = [_message("system", system)] if system else []
     reply = min(max_tokens, base.context // 4)
-    room = min(base.context - start - reply, PROMPT_TOKENS)
+    room = min(base.context - start - reply, longest(base))
     said = base.count(text)
     most = room - base.count(system) - said if whole else min(HISTORY_TOKENS, room // 2)
     history: list[list[Message]] = []
@@ -72,10 +73,17 @@ def compose(
             break
         if history:
             history = history[1:]
+        elif system:
+            raise InputError(f"System message and message are {size:,} tokens, and {room:,} fit; shorten one of them.")
         else:
             kept = kept[-int(len(kept) * min(room / size, 0.9)) or -1 :]  # the end: questions follow what is pasted
     note = "" if kept == text else f"(only the last {len(kept):,} of {len(text):,} characters fit)"
     return Asked(messages, prompt, note)
+
+
+def longest(base: Base | Endpoint) -> int:
+    """Tokens that a prompt may have."""
+    return PROMPT_TOKENS if isinstance(base, Base) else base.longest
 
 
 def described(base: Base | Endpoint, given: Sequence[Read], asked: Asked) -> str:

@@ -377,6 +377,7 @@ class Space(Lookback, Shelf):
         collecting = gc.isenabled()
         gc.disable()
         try:
+            self._keys(self.store.without_key(self.engine.memory.fingerprint))  # may take minutes: not in one go
             self.refresh()
         finally:
             if collecting:
@@ -432,7 +433,8 @@ class Space(Lookback, Shelf):
         missing = [slot for slot in slots if slot.id not in known]
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]
-            made = memory.keys(memory.encode([slot.text for slot in part]))
+            with self.engine.lock:  # for one part only: others take turns where the caller does not hold it
+                made = memory.keys(memory.encode([slot.text for slot in part]))
             known |= {slot.id: key.astype("<f4").tobytes() for slot, key in zip(part, made, strict=True)}
             self._keep_keys(part, made)
             self.progress("encoding anew", min(start + BATCH, len(missing)), len(missing))

@@ -120,10 +120,12 @@ class Store:
 
     def session(self, which: str) -> Session | None:
         """The session with this id, else the last used one with this title, else that whose first message gives it."""
-        for likely in (sessions.c.id == which, sessions.c.title == which, sa.true()):
-            if found := [session for session in self._sessions(likely) if which in (session.id, session.title)]:
-                return found[0]
-        return None
+        return self.named(which) or next((session for session in self._sessions() if session.title == which), None)
+
+    def named(self, which: str) -> Session | None:
+        """The session with this id, else the last used one that was given this title."""
+        found = self._sessions(sessions.c.id == which) or self._sessions(sessions.c.title == which)
+        return found[0] if found else None
 
     def rename_session(self, id: str, title: str) -> None:
         if not title.strip():
@@ -176,9 +178,12 @@ class Store:
         with self.database.reading() as connection:
             return [rows.turn_value(row) for row in reversed(connection.execute(query).all())]
 
-    def turns_saying(self, text: str, last: int) -> list[Turn]:
-        """The `last` turns, of any session, in which exactly this was said; the latest first."""
-        query = sa.select(turns).where(turns.c.text == text).order_by(turns.c.seq.desc()).limit(last)
+    def turns_saying(self, *texts: str, last: int) -> list[Turn]:
+        """Of each text the `last` turns, of any session, in which exactly this was said; the latest first."""
+        latest = sa.func.row_number().over(partition_by=turns.c.text, order_by=turns.c.seq.desc()).label("latest")
+        said = sa.select(turns.c.seq, latest).where(turns.c.text.in_(texts)).subquery()
+        query = sa.select(turns).join(said, turns.c.seq == said.c.seq).where(said.c.latest <= last)
+        query = query.order_by(turns.c.seq.desc())
         with self.database.reading() as connection:
             return [rows.turn_value(row) for row in connection.execute(query)]
 
@@ -406,6 +411,13 @@ class Store:
                         found[slot] = bytes(key)
         return found
 
+    def without_key(self, fingerprint: str) -> list[Slot]:
+        """Active slots that have no key from this memory model."""
+        made = sa.select(keys.c.slot).where(keys.c.slot == slots.c.id, keys.c.fingerprint == fingerprint)
+        query = sa.select(slots).where(slots.c.state == ACTIVE, ~made.exists()).order_by(slots.c.seq)
+        with self.database.reading() as connection:
+            return list(map(rows.slot_value, connection.execute(query)))
+
     def set_keys(self, of: Sequence[Slot], rows_of_keys: np.ndarray, fingerprint: str) -> None:
         """Keep the keys (slots, dim) made of the texts that these slots have; those of other memory models stay.
 
@@ -460,8 +472,18 @@ class Store:
         """Overwrite all there is of this user."""
         return self._purge(erasure.erase_everything)
 
+    @property
+    def purged(self) -> bool:
+        """Whether anything was ever purged: then what is not here any more may have been."""
+        with self.database.reading() as connection:
+            return bool(read_number(connection, "purged") or connection.scalar(sa.select(removed.c.slot).limit(1)))
+
     def _purge(self, erase: Callable[[Transaction], Erased]) -> Certificate:
-        erased, searched, encodings = residue.purge(self.database, erase)
+        def noted(tx: Transaction) -> Erased:
+            tx.note("purged", "1")
+            return erase(tx)
+
+        erased, searched, encodings = residue.purge(self.database, noted)
         return Certificate(
             slots=tuple(erased.slots),
             versions=erased.versions,

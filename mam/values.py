@@ -165,6 +165,7 @@ class Turn:
     base: str = ""  # name of the base that answered
     sent: tuple[dict, ...] = ()  # to a base that is told its memories as text: every request, word by word
     tokens: int = 0  # tokens of the reply
+    ended: str = "stop"  # "length": it came to the limit of tokens or of the context; or another reason of a server's
     timing: dict[str, float] = field(default_factory=dict)  # seconds by stage
     archived: tuple[Archived, ...] = ()  # what made room for the writes
     thresholds: dict[str, float] = field(default_factory=dict)  # what decided, by name, 0..1

@@ -63,6 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         server = self.server_of
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.body = body
         server.bodies.append(body)
         server.headers.append({name.lower(): value for name, value in self.headers.items()})
         server.times.append(time.monotonic())

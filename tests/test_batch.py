@@ -12,8 +12,10 @@ from conftest import byte_tokenizer
 from fakes import rule_engine
 from test_decode import PROMPT, memory_of, sliding
 
+from mam import batch as batching
+from mam import decode
 from mam.base import Base
-from mam.batch import MOST, Batch
+from mam.batch import MOST, SPARE, Batch, Sheet
 from mam.decode import Prepared
 from mam.errors import InputError, WeightsError
 from mam.fairlock import FairLock
@@ -151,6 +153,64 @@ def test_what_cannot_be_said_fails_for_itself_alone(tiny_base):
     *fine, misfit, long, empty, wrong = together(batch, jobs)
     assert fine == [list(base.generate(PROMPT, max_tokens=30))] * 4
     assert isinstance(misfit, WeightsError) and all(isinstance(each, InputError) for each in (long, empty, wrong))
+    batch.close()
+
+
+def test_a_row_without_numbers_fails_for_itself_alone(tiny_base, monkeypatch):
+    base = base_of(tiny_base, "llama")
+    job = {"ids": PROMPT, "max_tokens": 30}
+    drawn = job | {"temperature": 1.0, "seed": 1}
+    alone, sampler, batch = list(base.generate(**job)), decode.sampler, started(base)
+
+    def broken(temperature, top_p, seed):
+        sample, count = sampler(temperature, top_p, seed), iter(range(99))
+        return lambda logits: sample(logits * float("nan") if seed and next(count) == 9 else logits)
+
+    monkeypatch.setattr(decode, "sampler", broken)
+    first, second, wrong = together(batch, [job, job, drawn])
+    assert first == second == alone and isinstance(wrong, RuntimeError)
+    assert together(batch, [job]) == [alone]
+    batch.close()
+
+
+def test_who_leaves_while_waiting_is_let_go_at_once(tiny_base, monkeypatch):
+    monkeypatch.setattr(batching, "MOST", 1)
+    base = base_of(tiny_base, "llama")
+    stop, batch = threading.Event(), started(base)
+    first = batch.generate(PROMPT, max_tokens=400)
+    next(first)
+    threads, left = [], []
+    with batch._lock:  # nobody says a word meanwhile
+        for _ in range(3):
+            threads.append(threading.Thread(target=lambda: left.append(list(batch.generate(PROMPT, stop=stop)))))
+            threads[-1].start()
+        time.sleep(0.2)
+        stop.set()
+    for thread in threads:
+        thread.join(5)
+    assert left == [[]] * 3 and len(batch._speaking) == 1  # while the first goes on
+    assert len(list(first)) > 300
+    batch.close()
+
+
+def test_one_long_reply_does_not_make_room_for_many_as_long(tiny_base, monkeypatch):
+    """Neither while it is there, nor by the columns and rows that are left when others follow."""
+    monkeypatch.setattr(batching, "CELLS", 1_500)
+    base = base_of(tiny_base, "llama")
+    jobs = [{"ids": PROMPT, "max_tokens": 9} for _ in range(12)]
+    jobs[3] = jobs[7] = {"ids": PROMPT * 5, "max_tokens": 120}
+    alone = [list(base.generate(**job)) for job in jobs]
+    cells, room = [], Sheet._room
+
+    def seen(sheet, *args):
+        room(sheet, *args)
+        cells.append(sheet._planes["bias"].numel())
+
+    monkeypatch.setattr(Sheet, "_room", seen)
+    batch = started(base)
+    assert together(batch, jobs) == alone
+    assert together(batch, jobs, begin=[0.01 * at for at in range(12)]) == alone
+    assert cells and max(cells) <= 1_500 + 12 * SPARE
     batch.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import chats
 import pytest
@@ -13,6 +14,7 @@ from mam import base as bases
 from mam.cli import main
 from mam.endpoint import Endpoint
 from mam.errors import EndpointError, InputError
+from mam.prompt import compose
 
 HELLO = [{"role": "user", "content": "Hello there, how are you?"}]
 
@@ -233,6 +235,35 @@ def test_a_parameter_that_the_model_refuses_is_left_out_from_then_on(server, bas
     assert server.bodies[-1] == body and len(server.bodies) == 4
 
 
+def test_requests_at_the_same_time_find_out_what_is_refused(server, base):
+    def picky(handler):
+        time.sleep(0.2)  # until all have come
+        if "max_tokens" not in handler.body:
+            return False
+        return handler.error(400, "no", param="max_tokens", code="unsupported_parameter")
+
+    server.trouble = [picky] * 32
+    with ThreadPoolExecutor(16) as pool:
+        replies = list(pool.map(lambda _: list(base.generate(HELLO, max_tokens=3)), range(16)))
+    assert replies == [["You", " say:", " Hello"]] * 16
+
+
+def test_a_value_that_is_refused_is_nobody_elses_concern(server, base):
+    def strict(handler):
+        if handler.body.get("temperature", 0) > 1:
+            return handler.error(400, "at most 1", param="temperature", code="invalid_value")
+        if handler.body.get("seed") == -1:
+            return handler.error(400, "not this seed", param="seed", code="unsupported_value")
+        return False
+
+    server.trouble = [strict] * 9
+    with pytest.raises(InputError, match="does not take temperature=2"):
+        list(base.generate(HELLO, temperature=2))
+    assert list(base.generate(HELLO, seed=-1))[0] == "You" and "seed" not in server.bodies[-1]
+    assert list(base.generate(HELLO, seed=7, temperature=0.5))[0] == "You"
+    assert server.bodies[-1]["temperature"] == 0.5 and server.bodies[-1]["seed"] == 7
+
+
 @pytest.mark.parametrize("bad", [{"max_tokens": 0}, {"temperature": -1}, {"top_p": 0}])
 def test_values_out_of_range_are_not_sent(server, base, bad):
     with pytest.raises(InputError, match=next(iter(bad))):
@@ -299,6 +330,22 @@ def test_a_timeout_that_is_none_is_explained(monkeypatch, text):
     monkeypatch.setenv("MAM_TIMEOUT", text)
     with pytest.raises(InputError, match="MAM_TIMEOUT"):
         Endpoint("openai:m@http://127.0.0.1/v1")
+
+
+@pytest.mark.parametrize("text", ["much", "0", "100", "-1", "8192.5"])
+def test_a_context_that_is_none_is_explained(monkeypatch, text):
+    monkeypatch.setenv("MAM_CONTEXT", text)
+    with pytest.raises(InputError, match="MAM_CONTEXT"):
+        Endpoint("openai:m@http://127.0.0.1/v1")
+
+
+def test_a_large_model_is_told_all_of_a_long_message(monkeypatch):
+    text = "First things first. " + "Then came another sentence. " * 1_500  # 10,500 tokens
+    cut = compose(Endpoint("openai:m@http://127.0.0.1/v1"), [], text, [], 0, 256)
+    assert "only the last" in cut.note and 14_000 < len(cut.messages[0]["content"]) < 16_400
+    monkeypatch.setenv("MAM_CONTEXT", "128000")
+    whole = compose(Endpoint("openai:m@http://127.0.0.1/v1"), [], text, [], 0, 256)
+    assert whole.messages[0]["content"] == text and not whole.note
 
 
 def test_what_needs_the_weights_says_so(server, capsys):

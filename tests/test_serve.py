@@ -14,9 +14,11 @@ import pytest
 import serving
 from fakes import RuleMemory
 from serving import ask
+from tokenizers.processors import TemplateProcessing
 
 from mam.endpoint import Endpoint
 from mam.engine import Engine
+from mam.errors import StoreError
 from mam.prompt import PROMPT_TOKENS
 from mam.serve.chat import Message as Sent
 from mam.serve.chat import Said, Until
@@ -118,6 +120,26 @@ def test_conversations_go_on_where_they_were(service):
     assert len(monday.turns()) == 3
 
 
+def test_a_name_is_not_what_was_said_first_in_another_conversation(service):
+    client, m = service.client(), service.space("ann")
+    ask(client, "Hello")
+    ask(client, "Good day", user="Hello")
+    assert sorted(session.turns for session in m.sessions()) == [1, 1]
+    assert [session.title for session in m.sessions()] == ["Hello", "Hello"]
+    ask(client, "And now?", user="Hello")
+    assert sorted(session.turns for session in m.sessions()) == [1, 2]
+
+
+def test_the_tokens_of_a_prompt_are_counted_as_they_are(service, engine, monkeypatch):
+    """Also by a tokenizer that begins every text with a token of its own."""
+    prompt = engine.base.prompt([{"role": "user", "content": "Hello"}])
+    tokenizer = engine.base.tokenizer
+    first = TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 256)])
+    monkeypatch.setattr(tokenizer.backend_tokenizer, "post_processor", first)
+    assert engine.base.count("Hello") == 6
+    assert ask(service.client(), "Hello").usage.prompt_tokens == len(prompt)
+
+
 def test_requests_at_the_same_time_share_the_session_they_name(service):
     client = service.client()
     with ThreadPoolExecutor(6) as pool:
@@ -139,6 +161,40 @@ def test_a_restart_forgets_no_conversation_and_no_deletion(tmp_path, engine):
         assert [session.turns for session in m.sessions()] == [4] and last in given and "Rex" not in given
         ask(service.client(), DOG, "something else", last)
         assert [session.turns for session in m.sessions()] == [1, 4]
+        ask(service.client(), DOG, reply, last, user="elsewhere")
+        for session in m.sessions()[:2]:  # nor with another reply, nor in another conversation
+            given = m.turns(session.id)[-1].given
+            assert last in given and "Rex" not in given
+
+
+def test_what_is_told_again_may_be_said_again(service):
+    client, m = service.client(), service.space("ann")
+    reply = ask(client, DOG).choices[0].message.content
+    m.delete(m.slots()[0].id)
+    ask(client, DOG)
+    ask(client, DOG, reply, "And now?", user="new")
+    assert DOG in m.session("new").turns()[-1].given
+
+
+@pytest.mark.parametrize("what", ["slot", "session"])
+def test_what_was_purged_does_not_come_back_with_the_history_a_client_sends(tmp_path, engine, what):
+    with serving.running(tmp_path, engine) as service:
+        client, m = service.client(), service.space("ann")
+        reply = ask(client, DOG, user="talk").choices[0].message.content
+        ask(client, DOG, reply, "Hello there", user="talk")
+        asked = ask(client, "Name a river", user="other").choices[0].message.content
+        m.purge(m.slots()[0].id) if what == "slot" else m.purge_session(m.session("talk").id)
+    with serving.running(tmp_path, engine) as service:
+        client, m = service.client(), service.space("ann")
+        for told in (reply, "something else"):
+            for name in ("talk", "elsewhere", None):
+                ask(client, DOG, told, "Name a river", asked, "And now?", **({"user": name} if name else {}))
+        turns = [session_turns[-1] for session_turns in (m.turns(session.id) for session in m.sessions())]
+        assert all("Rex" not in turn.given for turn in turns)
+        assert "Name a river" in m.session("elsewhere").turns()[-1].given  # what is known is told
+        assert not m.slots(None)
+    for file in (tmp_path / "data").rglob("*"):
+        assert file.is_dir() or b"Rex" not in file.read_bytes()
 
 
 def test_what_was_edited_does_not_live_on_in_the_history_a_client_sends(service):
@@ -251,6 +307,16 @@ def test_what_cannot_be_done_is_said_in_a_line(service, wrong):
         service.client().chat.completions.create(**given)
     message = caught.value.body["message"]
     assert message and "\n" not in message and "Traceback" not in message and caught.value.type
+
+
+@pytest.mark.parametrize(("system", "text"), [(4_060, "Name three rivers."), (6_000, "Hi"), (2_000, "Again. " * 400)])
+def test_a_system_message_does_not_cut_what_the_user_says(service, engine, monkeypatch, system, text):
+    monkeypatch.setattr(engine.base, "context", 8192)
+    messages = [{"role": "system", "content": "x" * system}, {"role": "user", "content": text}]
+    with pytest.raises(openai.BadRequestError, match="shorten one of them"):
+        service.client().chat.completions.create(model="x", messages=messages, max_tokens=4)
+    messages[0]["content"] = "x" * 1_000
+    assert service.client().chat.completions.create(model="x", messages=messages, max_tokens=4).choices
 
 
 def test_neutral_settings_of_other_services_are_taken(service):
@@ -384,7 +450,48 @@ def test_a_base_on_another_server_is_passed_through(tmp_path):
                 for _ in pool.map(lambda n: ask(client, f"Say these words number {n} again", max_tokens=64), range(16)):
                     seconds.append(time.monotonic() - started)
             assert len(seconds) == 16 and seconds[-1] < 16 * 7 * upstream.pause / 2
+
+
+def test_why_a_reply_ended_is_passed_on(tmp_path_factory, service, engine, monkeypatch):
+    def cut(handler):
+        handler.begin()
+        handler.chunk({"content": "Well,"})
+        handler.chunk({}, "length")
+        handler.event({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 17, "total_tokens": 26}})
+        handler.write(b"")
+
+    with chats.running() as upstream:
+        behind = Engine(Endpoint(upstream.base), RuleMemory(), None)
+        with serving.running(tmp_path_factory.mktemp("behind"), behind) as other:
+            upstream.trouble.append(cut)
+            reply = ask(other.client(), "Hello", max_tokens=50)
+            assert reply.choices[0].finish_reason == "length" and reply.usage.completion_tokens == 17
+            reply = ask(other.client(), "a b", max_tokens=4)  # four pieces, and the server says that it is done
+            assert reply.choices[0].finish_reason == "stop"
+    monkeypatch.setattr(engine.base, "stop_ids", frozenset())
+    reply = ask(service.client(), "x" * 300, max_tokens=400)  # of a context of 512
+    assert reply.choices[0].finish_reason == "length" and reply.usage.completion_tokens < 400
+
+
+def test_where_the_base_and_the_memory_are_is_nobodys_concern(tmp_path, caplog, monkeypatch):
+    with chats.running() as upstream:
+        engine = Engine(Endpoint(upstream.base), RuleMemory(), None)
+        with serving.running(tmp_path, engine) as service:
+            client, m = service.client(), service.space("ann")
             upstream.trouble.append(lambda handler: handler.error(403, "not today"))
             with pytest.raises(openai.APIStatusError) as caught:
                 ask(client, "Once more")
-            assert caught.value.status_code == 502 and "Traceback" not in caught.value.message
+            assert caught.value.status_code == 502
+            upstream.trouble.append(chats.dies(after=1))
+            with pytest.raises(openai.APIError) as broken:
+                list(ask(client, "Once more", stream=True))
+
+            def full(*args, **how):
+                raise StoreError(f"The disk of {m.store.place} is full; free space, repeat.")
+
+            monkeypatch.setattr(m, "find", full)
+            answer = service.http().get("/v1/memory/slots")
+            assert answer.status_code == 503
+            for said in (caught.value.message, broken.value.message, answer.text):
+                assert not any(word in said for word in (upstream.url, "not today", "MAM_", "disk", str(tmp_path)))
+            assert "not today" in caplog.text and upstream.url in caplog.text and "disk" in caplog.text

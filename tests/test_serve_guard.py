@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -19,9 +20,10 @@ from mam.endpoint import Endpoint
 from mam.engine import Engine
 from mam.errors import InputError
 from mam.serve import app as server
-from mam.serve.app import CONNECTIONS, Patient, application, prepared
+from mam.serve.app import CONNECTIONS, Patient, Spaces, application, prepared
 from mam.serve.guard import Bucket, Guard, Limits
 from mam.serve.keys import Keys, new_key, revoke
+from mam.values import Found
 
 
 @pytest.mark.parametrize(
@@ -99,6 +101,34 @@ def test_limits_of_size_rate_and_tokens(tmp_path, engine):
         assert service.http("bob").get("/v1/models").status_code == 200  # each has their own
 
 
+def test_many_requests_at_once_do_not_pass_the_limit_of_tokens(tmp_path):
+    with chats.running() as upstream, ThreadPoolExecutor(12) as threads:
+        upstream.pause = 0.5
+        engine = Engine(Endpoint(upstream.base), RuleMemory(), None)
+        with serving.running(tmp_path, engine, Limits(tokens=100)) as service:
+            client = service.client()
+            asked = [threads.submit(serving.ask, client, "Good day", max_tokens=28) for _ in range(12)]
+            refused = [one.exception(60) for one in asked]
+            assert [type(error) for error in refused if error] == [openai.RateLimitError] * 9
+            serving.ask(client, "Good day", max_tokens=28)  # what was set aside and not used is there again
+
+
+def test_a_reply_that_breaks_off_counts_and_so_do_large_pieces(tmp_path):
+    with chats.running() as upstream:
+        engine = Engine(Endpoint(upstream.base), RuleMemory(), None)
+        with serving.running(tmp_path, engine, Limits(tokens=600)) as service:
+            client, said = service.client(), "word " * 300
+            upstream.trouble.append(lambda handler: handler.answer([said]))
+            reply = serving.ask(client, "Hello", max_tokens=400)
+            assert reply.usage.completion_tokens == 375
+            upstream.trouble.append(lambda handler: handler.answer([said], end=False) or handler.die())
+            client = service.client("bob")
+            with pytest.raises(openai.APIError):
+                list(serving.ask(client, "Hello", max_tokens=400, stream=True))
+            with pytest.raises(openai.RateLimitError):
+                serving.ask(client, "Hello", max_tokens=400)
+
+
 def test_a_request_that_never_ends_is_not_waited_for(service, monkeypatch):
     monkeypatch.setattr(Guard, "patience", 0.2)
     address, port = service.url.removeprefix("http://").split(":")
@@ -129,10 +159,47 @@ def test_a_bucket_refills():
     assert [bucket.wait(30), bucket.wait(30), bucket.wait(1)] == [0, 0, 1]
     clock.now = 30
     assert bucket.wait(30) == 0 and bucket.wait(1) == 1
-    bucket.spend(59)
-    assert bucket.wait() == 60
+    bucket.give_back(-59)
+    assert bucket.wait(1) == 60
+    bucket.give_back(59)
     clock.now = 10_000
-    assert bucket.wait(60) == 0 and bucket.wait(1) > 0
+    assert bucket.wait(90) == 0 and bucket.wait(1) == 31
+
+
+@pytest.mark.parametrize("way", ["REST", "MCP"])
+def test_one_user_cannot_keep_all_others_from_their_memories(service, monkeypatch, way):
+    go_on, her = threading.Event(), service.space("ann")
+    service.space("bob")
+    monkeypatch.setattr(her, "find", lambda *args, **how: go_on.wait(60) and Found((), 0))
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "memory_list", "arguments": {}}}
+    accepted = {"Accept": "application/json, text/event-stream"}
+
+    def waits(_) -> int:
+        if way == "REST":
+            return service.http().get("/v1/memory/slots").status_code
+        return service.http().post("/mcp", json=call, headers=accepted).status_code
+
+    with ThreadPoolExecutor(60) as threads:
+        hers = [threads.submit(waits, number) for number in range(60)]
+        try:
+            time.sleep(2)
+            assert not any(one.done() for one in hers)
+            http = service.http("bob")
+            assert http.get("/v1/memory/slots", timeout=10).status_code == 200
+            assert serving.ask(service.client("bob", timeout=20), "Good day").choices
+        finally:
+            go_on.set()
+        assert {one.result(60) for one in hers} == {200}
+
+
+def test_nobody_waits_for_the_memory_of_somebody_else_to_open():
+    go_on = threading.Event()
+    spaces = Spaces(lambda user: go_on.wait(30) and user if user == "slow" else user)
+    with ThreadPoolExecutor(3) as threads:
+        slow = [threads.submit(spaces.of, "slow") for _ in range(2)]
+        assert threads.submit(spaces.of, "bob").result(5) == "bob" and not any(one.done() for one in slow)
+        go_on.set()
+        assert [one.result(5) for one in slow] == ["slow"] * 2
 
 
 def test_one_user_cannot_take_all_replies_at_once(tmp_path, monkeypatch):

@@ -14,6 +14,8 @@ from fakes import rule_engine
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
+from mam.errors import StoreError
+
 DOG = "My dog is called Rex."
 TOOLS = {"list", "read", "get", "add", "edit", "delete", "restore", "purge", "export"}
 
@@ -85,6 +87,9 @@ def test_a_tool_that_fails_says_why_and_nothing_else(service, engine, monkeypatc
     def broken(*args, **kwargs):
         raise RuntimeError("secret detail")
 
+    def locked(*args):
+        raise StoreError("/secret/place is in use by another program")
+
     async def talk() -> None:
         async with over_http(service) as client:
             assert "nothing in this message" in await done(client, "add", text=" \n ")
@@ -93,6 +98,9 @@ def test_a_tool_that_fails_says_why_and_nothing_else(service, engine, monkeypatc
             monkeypatch.setattr(engine.memory, "encode", broken)
             message = await done(client, "add", text=DOG)
             assert "secret" not in message and "Traceback" not in message
+            monkeypatch.setattr(service.space("ann"), "slot", locked)
+            message = await done(client, "get", id="x")
+            assert "secret" not in message and "Nothing stored was lost" in message
 
     asyncio.run(talk())
 

@@ -288,6 +288,27 @@ def test_users_never_see_each_other(open_space):
     assert ann.slots() == [slot]
 
 
+def test_others_take_turns_while_keys_are_made_anew(tmp_path, engine, monkeypatch):
+    m = Space(Store(tmp_path, "ann"), engine)
+    m.add("My dog is called Rex.")
+    m.close()
+    monkeypatch.setattr(RuleMemory, "fingerprint", "retrained")
+    had = []
+
+    def progress(*_) -> None:
+        def look() -> None:
+            with engine.lock:
+                pass
+
+        look = threading.Thread(target=look, daemon=True)
+        look.start()
+        look.join(5)
+        had.append(not look.is_alive())
+
+    Space(Store(tmp_path, "ann"), engine, progress).close()
+    assert had == [True]
+
+
 def test_keys_of_another_memory_model_are_made_anew(tmp_path, engine, monkeypatch):
     store = Store(tmp_path, "ann")
     slot = Space(store, engine).add(DOG)

@@ -292,9 +292,10 @@ def test_turns_are_found_by_what_was_said_in_them(store, open_store):
     first, second, _, third = (
         a_turn(store, text) for text in ("Hello there.", "Hello there.", "Hello", "Hello there.")
     )
-    assert [turn.id for turn in store.turns_saying("Hello there.", 2)] == [third.id, second.id]
-    assert len(store.turns_saying("Hello there.", 9)) == 3 and not store.turns_saying("hello there.", 9)
-    assert not open_store("bob").turns_saying("Hello there.", 9)
+    assert [turn.id for turn in store.turns_saying("Hello there.", last=2)] == [third.id, second.id]
+    assert len(store.turns_saying("Hello there.", last=9)) == 3 and not store.turns_saying("hello there.", last=9)
+    assert len(store.turns_saying("Hello there.", "Hello", last=1)) == 2
+    assert not open_store("bob").turns_saying("Hello there.", last=9)
 
 
 def test_turns_come_back_with_their_whole_trace_and_count_what_they_read(store, open_store):
@@ -470,10 +471,13 @@ def test_no_operation_reaches_another_user(open_store):
         "tags": lambda: bob.tags(None),
         "origins": lambda: sum(bob.origins(), []),
         "session": lambda: bob.session(turn.session),
+        "named": lambda: bob.named(turn.session),
         "sessions": lambda: [session for session in bob.sessions() if session.id != mine],
         "turns": lambda: bob.turns(turn.session),
-        "turns_saying": lambda: bob.turns_saying(turn.text, 9),
+        "turns_saying": lambda: bob.turns_saying(turn.text, last=9),
         "keys": lambda: bob.keys([slot.id], "f"),
+        "without_key": lambda: bob.without_key("f"),
+        "purged": lambda: bob.purged,
         "set_keys": lambda: bob.set_keys([slot], np.zeros((1, 2)), "f"),
         "changes": lambda: bob.changes(-1)[1] + bob.changes(-1)[2],
     }  # fmt: skip

@@ -189,6 +189,17 @@ def test_a_server_that_dies_keeps_what_was_said_and_told(m, server):
     assert [slot.text for slot in m.slots()] == [DOG] and turn.sent == tuple(server.bodies)
 
 
+def test_a_turn_shows_what_was_sent_then_and_nothing_that_was_not(m, server):
+    server.trouble = [chats.refuses(400, "only the default", param="temperature", code="unsupported_value")]
+    first = m.session().send(TALK, **SHORT)
+    assert "temperature" in server.bodies[0] and "temperature" not in server.bodies[1]
+    assert first.sent == tuple(server.bodies)
+    chat = m.session()
+    with pytest.raises(InputError, match="top_p"):
+        chat.send(TALK, top_p=0)
+    assert chat.turns()[0].sent == () and len(server.bodies) == 2
+
+
 def test_a_server_that_refuses_keeps_what_was_told(m, server):
     server.trouble = [chats.refuses(500, "oops")]
     with pytest.raises(EndpointError, match="oops"):

@@ -22,6 +22,7 @@ import mam
 from mam import fetch
 from mam.endpoint import Endpoint
 from mam.engine import Engine
+from mam.errors import EndpointError
 from mam.reader import ABSTAIN
 from mam.space import Space
 from mam.store import Store
@@ -32,8 +33,8 @@ TALK = "Name three colours of the rainbow."
 
 
 @contextmanager
-def serving(folder: Path, log: Path) -> Iterator[str]:
-    """The id of the base in `folder`, on a server of its own."""
+def serving(folder: Path, log: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+    """The id of the base in `folder`, on a server of its own, and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -47,7 +48,7 @@ def serving(folder: Path, log: Path) -> Iterator[str]:
                 break
             time.sleep(0.2)
         assert server.poll() is None, log.read_text()
-        yield f"openai:{folder}@http://127.0.0.1:{port}/v1"
+        yield f"openai:{folder}@http://127.0.0.1:{port}/v1", server
     finally:
         server.terminate()
         server.wait(30)
@@ -62,7 +63,7 @@ def _answers(url: str) -> bool:
 
 @pytest.fixture(scope="module")
 def address(tiny_folder, tmp_path_factory):
-    with serving(tiny_folder, tmp_path_factory.mktemp("serve") / "log.txt") as id:
+    with serving(tiny_folder, tmp_path_factory.mktemp("serve") / "log.txt") as (id, _):
         yield id
 
 
@@ -102,17 +103,37 @@ def test_a_reply_can_be_stopped(m):
     assert event.data.stopped and 0 < len(event.data.reply) < 200
 
 
+def test_a_server_that_is_killed_in_mid_reply_keeps_what_was_said_and_told(tiny_folder, tmp_path):
+    with serving(tiny_folder, tmp_path / "log.txt") as (address, server):
+        engine = Engine(Endpoint(address, timeout=20, retries=0), RuleMemory(), None)
+        m = Space(Store(tmp_path / "data", "ann"), engine)
+        chat, heard = m.session(), ""
+        with pytest.raises(EndpointError, match="broke off in mid-reply"):
+            for event in chat.stream("My dog is called Rex.", max_tokens=400):
+                if event.kind == "token":
+                    heard += event.data
+                    server.kill()
+        (turn,) = chat.turns()
+        assert turn.reply == heard != "" and turn.stopped
+        assert [slot.text for slot in m.slots()] == ["My dog is called Rex."]
+        with pytest.raises(EndpointError, match="cannot be reached"):
+            m.session().send(TALK)
+        m.close()
+
+
 def test_it_remembers_for_the_default_base_on_a_server(tmp_path, monkeypatch):
     monkeypatch.delenv("MAM_DTYPE")
-    with serving(fetch.base(), tmp_path / "log.txt") as address:
+    with serving(fetch.base(), tmp_path / "log.txt") as (address, _):
         m = mam.open(tmp_path / "data", base=address, device="cpu")
         m.session("Monday").send("My dog is called Biscuit. My sister Anna works as a nurse in Oslo.", max_tokens=8)
         asked = m.session("Tuesday").send(ASK, max_tokens=40)
         dog = asked.reads[0].slot
-        assert asked.reads[0].given and "Biscuit" in dog.text and "Biscuit" in str(asked.sent) and asked.reply
+        assert asked.reads[0].given and "Biscuit" in dog.text and "Biscuit" in str(asked.sent)
+        assert "Biscuit" in asked.reply
         m.edit(dog.id, "My dog is called Pepper.")
         again = m.session("Tuesday").send(ASK, max_tokens=40)
         assert "Pepper" in str(again.sent) and "Biscuit" not in str(again.sent)
+        assert "Pepper" in again.reply and "Biscuit" not in again.reply
         m.delete(dog.id)
         last = m.session("Tuesday").send(ASK, max_tokens=40)
         assert last.reply == ABSTAIN and last.sent == ()

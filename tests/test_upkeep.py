@@ -417,7 +417,6 @@ def test_a_key_made_of_an_older_text_is_not_kept(m, open_space, monkeypatch):
 
     monkeypatch.setattr(RuleMemory, "encode", meanwhile)
     late = open_space()
-    assert m.store.keys([slot.id], "retrained") == {}
     assert late.read("tea").reads[0].slot.text == "I love tea."  # encoded when it was next looked at
     key = RuleMemory().keys(RuleMemory().encode(["I love tea."]))[0]
     assert m.store.keys([slot.id], "retrained")[slot.id] == key.astype("<f4").tobytes()

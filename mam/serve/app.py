@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from fastapi import FastAPI
+from mcp.server.mcpserver import Context
 from mcp.server.transport_security import TransportSecuritySettings
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
@@ -27,6 +28,7 @@ from mam.space import Space
 
 AT_ONCE = 64  # replies in the making; more wait for their turn
 OF_ONE = 32  # of these one user's, where there are several users
+HANDS = 8  # operations on one user's memory at a time; more wait without a thread, of which all users share 40
 CONNECTIONS = 512
 
 
@@ -49,13 +51,22 @@ class Patient(H11Protocol):
 
 
 class Spaces:
-    """The space of each user, opened with the first request and kept."""
+    """The space of each user, opened with the first request and kept. Opening one can take long: nobody else waits."""
 
     def __init__(self, open: Callable[[str], Space]):
         self._open, self._spaces, self._lock = open, {}, threading.Lock()
+        self._opening: dict[str, threading.Lock] = {}
+
+    def opened(self, user: str) -> Space | None:
+        """The space, if there is no need to wait for it."""
+        return self._spaces.get(user)
 
     def of(self, user: str) -> Space:
+        if space := self.opened(user):
+            return space
         with self._lock:
+            opening = self._opening.setdefault(user, threading.Lock())
+        with opening:
             if user not in self._spaces:
                 self._spaces[user] = self._open(user)
             return self._spaces[user]
@@ -75,7 +86,12 @@ def application(
     Without keys everybody is the user `local`, and has to come from this machine.
     """
     spaces, meter = Spaces(open), Meter(limits or Limits())
-    tools = mcp.tools(lambda context: spaces.of(context.request_context.request.state.user))
+    hands = defaultdict(lambda: asyncio.Semaphore(HANDS))
+
+    def user_of(context: Context) -> str:
+        return context.request_context.request.state.user
+
+    tools = mcp.tools(lambda context: spaces.of(user_of(context)), lambda context: hands[user_of(context)])
     over_http = tools.streamable_http_app(
         json_response=True,
         stateless_http=True,  # a session of the protocol would outlive the key that began it
@@ -98,7 +114,7 @@ def application(
         docs_url=None,  # that page would fetch its scripts from elsewhere
         redoc_url=None,
     )
-    app.state.spaces, app.state.meter = spaces, meter
+    app.state.spaces, app.state.meter, app.state.hands = spaces, meter, hands
     app.state.pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="reply")
     app.state.turns = defaultdict(lambda: asyncio.Semaphore(OF_ONE if keys else AT_ONCE))
     app.include_router(chat.router)

@@ -24,14 +24,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
 from mam.chat import Chat
 from mam.errors import InputError, MissingError
 from mam.exchange import clean
-from mam.prompt import prompt_text
-from mam.serve.memory import Mine, bearer
+from mam.prompt import longest, prompt_text
+from mam.serve.memory import Here, bearer
 from mam.serve.problems import ANY, content
 from mam.space import LONGEST_TEXT, Space, cleaned
 from mam.store import new_id
@@ -40,7 +41,8 @@ from mam.values import Event, Turn
 TRACE = "/v1/memory/turns/{}"
 DEFAULT_REPLY = 256  # tokens, where a client does not say
 MOST_TOLD = 100  # exchanges before the last message; older ones are left out
-ALIKE = 8  # turns in which the same was said that are looked at to find out where a conversation goes on
+ALIKE = 8  # turns in which the same was said that are looked at, the latest ones
+CHARACTERS = 4  # of a token, roughly
 LONGEST_STOP = 200  # characters of a stop sequence: each of its beginnings is looked for in each piece
 
 _RUNNING: set[asyncio.Task] = set()  # replies that wait or are spoken
@@ -135,17 +137,31 @@ class Said:
             raise InputError(f"A message has at most {LONGEST_TEXT:,} characters.")
         return cls(first, tuple(exchanges), cleaned("\n\n".join(asked)))
 
-    def turns(self, known: Sequence[Turn]) -> list[Turn]:
-        """The exchanges as turns. Those that the memory knows keep what they wrote and read: a turn that tells what was
-        edited or deleted since is not shown to the base again, whoever sends it."""
+    def tokens(self, m: Space) -> int:
+        """Roughly as many as the base will be told, without asking its tokenizer."""
+        texts = (self.system, self.text, *(text for exchange in self.before[-MOST_TOLD:] for text in exchange))
+        return min(sum(map(len, texts)) // CHARACTERS, longest(m.engine.base))
+
+    def turns(self, known: Sequence[Turn], purged: bool = False) -> list[Turn]:
+        """The exchanges as turns, given those that are `known`, the latest first.
+
+        Each keeps what was written and read when it took place: a turn that tells what was edited or deleted since is
+        not shown to the base again, whoever sends it. Where only the reply is another one, what all turns wrote and
+        read in which the same was said counts. purged: leave out what is not known. What was purged cannot be known
+        again, since not even a hash of it is kept, which would tell whoever guesses that they guess right.
+        """
         spoken = [(_plain(one.text, one.reply), one) for one in known]
-
-        def turn(text: str, reply: str) -> Turn:
+        found = []
+        for text, reply in self.before[-MOST_TOLD:]:
             said = _plain(text, reply)
-            found = (one for its, one in spoken if _begins(its, said))
-            return next(found, None) or Turn(new_id(), "", text, reply, datetime.now(UTC))
-
-        return [turn(text, reply) for text, reply in self.before[-MOST_TOLD:]]
+            if same := next((one for its, one in spoken if _begins(its, said)), None):
+                found.append(same)
+            elif not purged:
+                alike = [one for its, one in spoken if its[0] == said[0]]
+                writes = tuple(write for one in alike for write in one.writes)
+                reads = tuple(read for one in alike for read in one.reads)
+                found.append(Turn(new_id(), "", text, reply, datetime.now(UTC), writes=writes, reads=reads))
+        return found
 
 
 def _plain(text: str, reply: str) -> tuple[str, str]:
@@ -158,14 +174,21 @@ def _begins(whole: tuple[str, str], sent: tuple[str, str]) -> bool:
     return whole[0] == sent[0] and whole[1].startswith(sent[1])
 
 
+def told(m: Space, session: str, said: Said) -> list[Turn]:
+    """The exchanges of a request as turns, known by what was said in this session, and word by word in any other."""
+    texts = {clean(text).strip() for text, _ in said.before[-MOST_TOLD:]} - {""}
+    known = [*m.store.turns(session, last=MOST_TOLD), *m.store.turns_saying(*texts, last=ALIKE)] if said.before else []
+    return said.turns(sorted(known, key=lambda turn: turn.at, reverse=True), m.store.purged)
+
+
 def conversation(m: Space, name: str | None, said: Said) -> Chat:
     """The session that is named; else, of those in which the last exchange was said, the one that knows most of what is
     sent; else a new one."""
     if name and name.strip():
-        if found := m.store.session(name := cleaned(name)):
+        if found := m.store.named(name := cleaned(name)):
             return Chat(m, found)
         with m.store.atomic():  # two requests that name the same new session get one
-            return m.session(name)
+            return Chat(m, m.store.named(name) or m.store.new_session(name))
     sent = [_plain(*exchange) for exchange in said.before[-MOST_TOLD:]]
     known: dict[str, int] = {}  # how much a session knows
     for turn in m.store.turns_saying(clean(said.before[-1][0]).strip(), last=ALIKE) if sent else ():
@@ -291,47 +314,58 @@ def model_name(m: Space) -> str:
 
 
 def used(m: Space, turn: Turn) -> dict:
-    prompt = m.engine.base.count(prompt_text(turn))
+    base, told = m.engine.base, prompt_text(turn)
+    # the special tokens are in it already
+    prompt = len(base.tokenizer(told, add_special_tokens=False)["input_ids"]) if m.engine.here else base.count(told)
     return {"prompt_tokens": prompt, "completion_tokens": turn.tokens, "total_tokens": prompt + turn.tokens}
 
 
 @router.post("/chat/completions", responses={200: {"content": {"text/event-stream": {}}}})
 async def complete(
     request: Request,
-    m: Mine,
+    m: Here,
     asked: Asked,
     session: Annotated[str | None, Header(alias="X-Mam-Session", max_length=200)] = None,
 ) -> Response:
     """Say something to the base, which remembers. X-Mam-Trace in the answer is where the trace of the turn is."""
     state, user = request.app.state, request.state.user
-    state.meter.reply(user)
-    said = Said.of(asked.messages)
-    chat = await asyncio.to_thread(conversation, m, session or asked.user, said)
-    most, form = min(asked.most, state.meter.limits.reply), Form(new_id(), model_name(m))
-    usage = {}
+    said, most = Said.of(asked.messages), min(asked.most, state.meter.limits.reply)
+    aside = said.tokens(m) + most
+    state.meter.reply(user, aside)
+    form, usage, heard = Form(new_id(), model_name(m)), {}, []
+    try:
+        async with state.hands[user]:
+            chat = await run_in_threadpool(conversation, m, session or asked.user, said)
+    except BaseException:
+        state.meter.settle(user, aside, 0)
+        raise
 
     def events(stop: threading.Event) -> Iterator[Event]:
-        known = m.store.turns(chat.id, last=MOST_TOLD)
-        for event in chat.stream(
-            said.text,
-            max_tokens=most,
-            temperature=asked.temperature or 0.0,
-            top_p=asked.top_p or 1.0,
-            seed=asked.seed,
-            stop=stop,
-            before=said.turns(known),
-            system=said.system,
-            id=form.id,
-        ):
-            if event.kind == "turn":  # also when its client has left
-                usage.update(used(m, event.data))
-                state.meter.spent(user, usage["total_tokens"])
-            yield event
+        try:
+            for event in chat.stream(
+                said.text,
+                max_tokens=most,
+                temperature=asked.temperature or 0.0,
+                top_p=asked.top_p or 1.0,
+                seed=asked.seed,
+                stop=stop,
+                before=told(m, chat.id, said),
+                system=said.system,
+                id=form.id,
+            ):
+                if event.kind == "token":
+                    heard.append(event.data)
+                elif event.kind == "turn":
+                    usage.update(used(m, event.data))
+                yield event
+        finally:  # also when its client has left, or it broke off
+            partly = aside - most + m.engine.base.count("".join(heard)) if heard else 0
+            state.meter.settle(user, aside, usage.get("total_tokens", partly))
 
     answer = Answer(events, Until(asked.stops))
 
     def ended() -> str:
-        return "length" if answer.turn.tokens >= most and not answer.until.over else "stop"
+        return "stop" if answer.until.over else answer.turn.ended
 
     headers = {"X-Mam-Session": chat.id, "X-Mam-Trace": TRACE.format(form.id)}
     pieces = answer.pieces(state.pool, state.turns[user])
@@ -377,13 +411,13 @@ def described(m: Space) -> dict:
 
 
 @router.get("/models")
-def list_models(m: Mine) -> dict:
+def list_models(m: Here) -> dict:
     """The one base there is."""
     return {"object": "list", "data": [described(m)]}
 
 
 @router.get("/models/{id:path}")
-def get_model(m: Mine, id: str) -> dict:
+def get_model(m: Here, id: str) -> dict:
     if id != model_name(m):
         raise MissingError(f"There is no model of this name; there is {model_name(m)}.")
     return described(m)

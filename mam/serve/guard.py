@@ -46,21 +46,24 @@ class Bucket:
         self._level, self._at = size, clock()
         self._lock = threading.Lock()
 
-    def wait(self, amount: float = 0) -> float:
-        """Take `amount` and return 0.0; or take nothing, and return the seconds until there will be that much."""
+    def wait(self, amount: float) -> float:
+        """Take `amount` and return 0.0; or take nothing, and return the seconds until there will be that much.
+
+        What is more than a minute's worth is taken from a full one: whoever takes more than there is waits the longer.
+        """
         with self._lock:
             self._refill()
-            lacking = max(amount, 1) - self._level
+            lacking = min(amount, self.size) - self._level
             if lacking > 0:
                 return lacking * 60 / self.size
             self._level -= amount
             return 0.0
 
-    def spend(self, amount: float) -> None:
-        """Take what was used already; whoever used more than there was waits the longer."""
+    def give_back(self, amount: float) -> None:
+        """What was taken and not used; less than nothing where more was used."""
         with self._lock:
             self._refill()
-            self._level -= amount
+            self._level = min(self.size, self._level + amount)
 
     def _refill(self) -> None:
         now = self._clock()
@@ -87,13 +90,14 @@ class Meter:
         if wait := self._of(user)[0].wait(1):
             raise _too_much(f"More than {self.limits.rate:,} requests a minute", wait)
 
-    def reply(self, user: str) -> None:
-        """Whether there may be another reply. Raises Refused (429) when the minute's tokens are spent."""
-        if wait := self._of(user)[1].wait():
+    def reply(self, user: str, tokens: int) -> None:
+        """Set as many tokens aside as a reply may take. Raises Refused (429) when the minute has not as many left."""
+        if wait := self._of(user)[1].wait(tokens):
             raise _too_much(f"More than {self.limits.tokens:,} tokens a minute", wait)
 
-    def spent(self, user: str, tokens: int) -> None:
-        self._of(user)[1].spend(tokens)
+    def settle(self, user: str, tokens: int, used: int) -> None:
+        """A reply is over for which `tokens` were set aside."""
+        self._of(user)[1].give_back(tokens - used)
 
 
 def _too_much(what: str, wait: float) -> Refused:

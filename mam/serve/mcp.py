@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Annotated, Literal
 
+from anyio import to_thread
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
@@ -22,6 +24,7 @@ from mam import cli
 from mam.errors import MamError
 from mam.reader import Reading
 from mam.serve.memory import AN_ID, MOST_IDS, MOST_LISTED
+from mam.serve.problems import line
 from mam.space import LONGEST_QUERY, LONGEST_SLOT, MOST_READ, Space
 from mam.values import ACTIVE, STATES, Certificate, Found, Slot
 
@@ -36,8 +39,11 @@ Query = Annotated[str, Field(max_length=LONGEST_QUERY)]
 Versioned = Annotated[int | None, Field(ge=1, description="fails if it is not at this version any more")]
 
 
-def tools(space_of: Callable[[Context], Space]) -> MCPServer:
-    """A server of the memory's tools. space_of: the space of whoever makes the request of this context."""
+def tools(
+    space_of: Callable[[Context], Space], turn: Callable[[Context], AbstractAsyncContextManager] = nullcontext
+) -> MCPServer:
+    """A server of the memory's tools. space_of: the space of whoever makes the request of this context; turn: held
+    while it is done, in a thread."""
     server = MCPServer("mam", title="Memory as a Model", instructions=ABOUT, log_level="WARNING")
 
     def tool(*, reads: bool = False, destroys: bool = False) -> Callable:
@@ -45,11 +51,12 @@ def tools(space_of: Callable[[Context], Space]) -> MCPServer:
 
         def register(function: Callable) -> Callable:
             @functools.wraps(function)
-            def plainly(*args, **kwargs):
+            async def plainly(*, ctx: Context, **asked):
                 try:
-                    return function(*args, **kwargs)
+                    async with turn(ctx):
+                        return await to_thread.run_sync(functools.partial(function, ctx, **asked))
                 except MamError as error:
-                    raise ToolError(str(error)) from error
+                    raise ToolError(line(error)) from error
 
             return server.tool(annotations=hints)(plainly)
 

@@ -5,10 +5,12 @@ Knows HTTP and what a space can do; values go out as they are (`mam.values`). Wh
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from itertools import islice
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -47,12 +49,23 @@ def understood(request: Request) -> None:
         raise InputError(f"There is no parameter {min(unknown)!r}; there is {', '.join(sorted(known)) or 'none'}.")
 
 
-def space_of(request: Request) -> Space:
+async def space_of(request: Request) -> Space:
     """The space of whoever asks: the one way in which a request reaches a memory."""
-    return request.app.state.spaces.of(request.state.user)
+    state, user = request.app.state, request.state.user
+    if space := state.spaces.opened(user):
+        return space
+    async with state.hands[user]:
+        return await run_in_threadpool(state.spaces.of, user)
 
 
-Mine = Annotated[Space, Depends(space_of)]
+async def in_turn(request: Request, m: Annotated[Space, Depends(space_of)]) -> AsyncIterator[Space]:
+    """The same for a request that may have to wait for the networks or the disk: one user has not too many of them."""
+    async with request.app.state.hands[request.state.user]:
+        yield m
+
+
+Here = Annotated[Space, Depends(space_of)]
+Mine = Annotated[Space, Depends(in_turn)]
 bearer = HTTPBearer(auto_error=False, description="An API key of `python -m mam key`; the guard checks it")
 router = APIRouter(
     prefix="/v1/memory", tags=["memory"], responses=ANY, dependencies=[Depends(bearer), Depends(understood)]

@@ -29,6 +29,11 @@ STATUS = {  # the first that fits
 }
 TYPES = {401: "authentication_error", 404: "not_found_error", 409: "conflict_error", 429: "rate_limit_error"}
 UNEXPECTED = "Something went wrong here; the server's log says what. Nothing stored was lost."
+FAILED = {  # what is said of trouble of the server's own: its words tell where things are, and what they run on
+    EndpointError: "The server of the base cannot be reached, refused or broke off; what it said until then is kept.",
+    StoreError: "The memory cannot be used just now. Nothing stored was lost; try again later.",
+    WeightsError: "The base or the memory model cannot be used just now. Nothing stored was lost.",
+}
 LONGEST = 500  # characters of a message: some quote what was sent
 
 
@@ -56,17 +61,23 @@ class Refused(MamError):
         self.status, self.headers = status, dict(headers or {})
 
 
+def line(error: Exception) -> str:
+    """What may be said of an error; one that is no fault of the user's is logged, and not shown."""
+    failed = next((words for kind, words in FAILED.items() if isinstance(error, kind)), None)
+    if isinstance(error, MamError) and not failed:
+        return str(error).encode("utf-8", "replace").decode()[:LONGEST]
+    log.error("%s", error, exc_info=None if failed else error)
+    return failed or UNEXPECTED
+
+
 def content(error: Exception, param: str | None = None) -> tuple[int, dict]:
-    """HTTP status and body for an error; one that is no fault of the user's is logged, and not shown."""
+    """HTTP status and body for an error."""
     if isinstance(error, Refused):
         status = error.status
     else:
         status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
-    message = str(error).encode("utf-8", "replace").decode() if isinstance(error, MamError) else UNEXPECTED
-    if status >= 500:
-        log.error("%s", error, exc_info=None if isinstance(error, MamError) else error)
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return status, Error(error=Problem(message=message[:LONGEST], type=kind, param=param)).model_dump()
+    return status, Error(error=Problem(message=line(error), type=kind, param=param)).model_dump()
 
 
 def problem(error: Exception, param: str | None = None) -> JSONResponse:
