@@ -376,7 +376,9 @@ class Batch:
         try:
             if not spoken.over:
                 with self._lock:
-                    own = Pass(self.base.model, len(spoken.ids) + spoken.most, spoken.memory, len(spoken.ids))
+                    ids, memory = spoken.ids, spoken.memory
+                    prompt = memory.asked(ids) if memory else ids
+                    own = Pass(self.base.model, len(ids) + spoken.most, memory, len(prompt))
                     self._try(spoken, own.step(spoken.ids))
                 spoken.own = own
         except Exception as error:

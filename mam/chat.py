@@ -320,7 +320,8 @@ class Reply:
         engine, manner = self.space.engine, self.manner.after(len(self.said))
         self.requests.append((self.asked.messages, list(self.said), manner))
         prompt = engine.base.going_on(self.asked.prompt, self.said)
-        return engine.tokens(prompt, **manner, stop=self.stop, memory=self.memory)
+        memory = self.memory and replace(self.memory, begun=len(self.said))
+        return engine.tokens(prompt, **manner, stop=self.stop, memory=memory)
 
     def _sent(self) -> tuple[dict, ...]:
         """What the base was told in words, where its memories are among them."""

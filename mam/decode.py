@@ -16,7 +16,7 @@ is the base alone, token for token. With one, the memory's columns stand before 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from inspect import signature
@@ -47,6 +47,11 @@ class Prepared:
     items: tuple[frozenset[int], ...] = ()  # of each slot that answers, the tokens that no other slot has
     ends: frozenset[int] = frozenset()  # tokens that end a sentence ...
     going_on: int | None = None  # ... and the one said in their place while an item is missing: " and"
+    begun: int = 0  # how many of the last ids are a reply that goes on, after what it read has changed
+
+    def asked(self, ids: Sequence[int]) -> Sequence[int]:
+        """Of the ids the prompt."""
+        return ids[: len(ids) - self.begun]
 
 
 class Listing:
@@ -58,12 +63,14 @@ class Listing:
     where the base itself would nearly have gone on: most of what is read together is no list.
     """
 
-    def __init__(self, memory: Prepared | None, prompt: Iterable[int], stop_ids: frozenset[int]):
+    def __init__(self, memory: Prepared | None, ids: Sequence[int], stop_ids: frozenset[int]):
         self.memory, self.unsaid, self.left, self.begun = memory, [], 0, False
         if memory and memory.going_on is not None and len(memory.items) > 1:
-            asked = set(prompt)
-            self.unsaid = [own for item in memory.items if (own := item - asked)]
+            asked = memory.asked(ids)
+            self.unsaid = [own for item in memory.items if (own := item.difference(asked))]
             self.left, self.ends = len(memory.items) - 1, memory.ends | stop_ids
+            for token in ids[len(asked) :]:
+                self._said(token)
 
     def __call__(self, token: int, logits: Tensor) -> int:
         """logits: (1, vocab), from which the token was taken."""
@@ -75,9 +82,12 @@ class Listing:
                 return token
             self.left -= 1
             return more
+        self._said(token)
+        return token
+
+    def _said(self, token: int) -> None:
         self.unsaid = [own for own in self.unsaid if token not in own]
         self.begun = True
-        return token
 
 
 class Layer(DynamicLayer):
@@ -261,7 +271,8 @@ def generate(
     check(ids, context - first, max_tokens, temperature, top_p)
     room = min(max_tokens, context - first - len(ids))
     sample, listing = sampler(temperature, top_p, seed), Listing(memory, ids, stop_ids)
-    forward, new = Pass(model, len(ids) + room, memory, len(ids)), ids
+    prompt = memory.asked(ids) if memory else ids
+    forward, new = Pass(model, len(ids) + room, memory, len(prompt)), ids
     for _ in range(room):
         if stop is not None and stop.is_set():
             return

@@ -155,6 +155,23 @@ def test_a_reply_ends_when_each_item_was_come_to(tiny_base, monkeypatch):
     assert run(tiny_base.model, memory=memory)[: ended + 1] == [*plain[:ended], also]
 
 
+def test_a_reply_that_goes_on_has_covered_what_it_said(tiny_base):
+    """It is prepared anew when a memory changes meanwhile, and goes on as if it had been spoken in one go."""
+    memory = memory_of(tiny_base.model, list(b"Rex is a dog. "))
+    memory.tokens, memory.coverage = torch.tensor(run(tiny_base.model, memory=memory)[:14]), 8.0
+    memory.items, memory.ends, memory.going_on = (frozenset(b"tea"), frozenset(b"milk")), frozenset(b"."), ord("&")
+    whole = run(tiny_base.model, memory=memory)
+    alone = []
+    for count in range(1, 8):
+        begun = PROMPT + whole[:count]
+        on = run(tiny_base.model, begun, memory=replace(memory, begun=count), max_tokens=len(whole) - count)
+        assert on == whole[count:]
+        alone.append(run(tiny_base.model, begun, memory=memory, max_tokens=len(whole) - count) == on)
+    assert not all(alone)
+    listing = decode.Listing(replace(memory, begun=1), b"?t", frozenset({EOS}))
+    assert listing.begun and listing.unsaid == [frozenset(b"milk")]
+
+
 def test_a_memory_of_weight_zero_is_not_seen(tiny_base):
     memory = memory_of(tiny_base.model, list(b"Rex is a dog. "), bias=float("-inf"))
     memory.start = 0
