@@ -16,11 +16,12 @@ import pytest
 from fakes import RuleMemory
 
 from mam import draft
-from mam.chat import _candidates, _texts
+from mam.candidates import split
+from mam.chat import _texts
 from mam.errors import InputError, StoreError
 from mam.space import PIECE, PIECE_CHARACTERS, Space, _pieces
 from mam.store import Store, new_id
-from mam.values import USER, Turn, Write
+from mam.values import Turn, Write
 
 SHORT = {"max_tokens": 3}
 DOG, CAT = "My dog is called Rex.", "My cat is called Tom."
@@ -88,7 +89,7 @@ def test_a_long_message_leaves_what_its_sentences_would_leave_one_by_one(open_sp
         if seed == 5:
             space.set_capacity(12)
         turn = Turn(new_id(), space.session("Monday").id, a_message(120, seed), "", NOW)
-        candidates = _candidates(turn.text, USER, NOW, [])
+        candidates = split(turn.text, now=NOW)
         hidden = space.encoded(_texts(candidates))
         found.append(left(space, *write(space, turn, candidates, hidden, space.version(), ())))
         assert len(space.index) == len(space.slots()) and space.turn(turn.id).text == turn.text

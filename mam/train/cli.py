@@ -33,10 +33,10 @@ from mam.train.tune import calibrate, tune_gate, tune_reading, tune_relation
 
 SEED = 0
 PARTS = {
-    "memory": Schedule(steps=400, every=50, minutes=20),
-    "reranker": Schedule(steps=3000, every=300, patience=5, minutes=40),
-    "relation": Schedule(steps=900, every=150, minutes=8),
-    "integrator": Schedule(steps=960, every=120, minutes=40),
+    "memory": Schedule(steps=400, every=50, minutes=10),
+    "reranker": Schedule(steps=3000, every=300, patience=5, minutes=33),
+    "relation": Schedule(steps=900, every=150, minutes=7),
+    "integrator": Schedule(steps=960, every=120, minutes=38),
 }
 SMOKE = {name: Schedule(steps=2, every=2) for name in PARTS}
 SMOKE_RUN = "runs/smoke"

@@ -8,6 +8,7 @@ new         everything else, chosen to be near: another person, another value wh
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import date, timedelta
 from functools import cache, partial
@@ -28,6 +29,7 @@ from mam.train.loop import Part
 PAIRS = 48  # of a step
 VALIDATION = 600
 ALIKE = 6  # kinds that sound most like one
+NAMED = 0.5  # share of pairs that call people by their relation and name
 AGAIN = 0.25  # share of duplicates that are the same sentence again
 CORRECTED = (
     0.5,
@@ -46,6 +48,8 @@ def _kinds(split: str) -> tuple[kinds.Kind, ...]:
 def pair(random: Random, split: str) -> tuple[str, str, int]:
     """Old text, new text and the class of their relation."""
     old, new, label = _plain(random, split)
+    if random.random() < NAMED:
+        old, new = _named(random, split, old, new)
     if random.random() < CONTEXT:  # a sentence that leans on an earlier one is kept together with it
         kind = random.choice(_kinds(split))
         before = _say(random, split, kind, _values(random, kind, 1)[0], _who(random, kind))
@@ -53,6 +57,19 @@ def pair(random: Random, split: str) -> tuple[str, str, int]:
         if label == NEW and random.random() < 0.5:
             old = before
     return old, new, label
+
+
+def _named(random: Random, split: str, *texts: str) -> list[str]:
+    """The texts with a name behind each relation: "my sister Anna"."""
+    said = {who.lower() for text in texts for who in re.findall(r"\bmy ([\w-]+)\b", text, re.IGNORECASE)}
+    names = {who: random.choice(kinds.bank(split, "names_first")) for who in sorted(said & set(kinds.relations()))}
+
+    def named(text: str) -> str:
+        for who, name in names.items():
+            text = re.sub(rf"\b(my {who})\b(?!['’-])", rf"\1 {name}", text, flags=re.IGNORECASE)
+        return text
+
+    return list(map(named, texts))
 
 
 def _plain(random: Random, split: str) -> tuple[str, str, int]:
@@ -85,7 +102,7 @@ def _unrelated(random: Random, split: str, kind: kinds.Kind) -> tuple[str, str]:
         return say(kind, one, first), say(kind, two, second, one, change=True)
     others = [k for k in _kinds(split) if k.name != kind.name]
     sisters = [k for k in others if k.family == kind.family]
-    other = random.choice(_alike(split)[kind.name] if roll < 0.7 else sisters if sisters and roll < 0.85 else others)
+    other = random.choice(_alike(split)[kind.name] if roll < 0.65 else sisters if sisters and roll < 0.75 else others)
     who = _who(random, kind)
     new, old = _values(random, other, 2)
     whom = who if who in other.who else _who(random, other)
