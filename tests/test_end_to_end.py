@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 
 import mam
+from mam.dates import resolve
 from mam.reader import ABSTAIN
 
 TOLD = "My dog is called Biscuit. My sister Anna works as a nurse in Oslo. I have a dentist appointment tomorrow."
@@ -72,6 +74,77 @@ def test_an_update_told_in_chat_holds_and_the_old_one_stays_visible(opened):
     assert any("Olive" in slot.text for slot in opened.slots("superseded"))
     reply = opened.session().send("What is my cat called?", max_tokens=40).reply
     assert "Juniper" in reply and "Olive" not in reply
+
+
+@pytest.fixture
+def fresh(opened, tmp_path):
+    """An empty memory."""
+    space = mam.open(tmp_path)
+    yield space
+    space.close()
+
+
+KEPT = [
+    "I love hiking in the mountains.",
+    "I am allergic to peanuts.",
+    "We are moving to Lisbon in May.",
+    "My favourite colour is teal.",
+    "I can't stand jazz.",
+]
+NOT_KEPT = [
+    "Hello there!",
+    "Good morning! How are you?",
+    "What is the weather like in Rome?",
+    "Could you explain photosynthesis?",
+    "Tell me a joke about penguins.",
+    "Write an essay about whales.",
+    "Ha, that is funny.",
+    "Thanks, you are great.",
+    "ok",
+]
+INVENTED = [
+    "I have a cat called Whiskers.",
+    "Your dog sounds lovely!",
+    "I am a large language model and live in the cloud.",
+]
+
+
+def test_what_lasts_is_kept_and_nothing_else(fresh):
+    chat = fresh.session("Monday")
+    for text in (*KEPT, *NOT_KEPT):
+        chat.observe(text)
+    for text in INVENTED:
+        chat.observe(text, "assistant")
+    assert [slot.text for slot in fresh.slots()] == KEPT
+
+
+def test_what_is_told_again_is_kept_once(fresh):
+    chat = fresh.session("Monday")
+    for text in ("My favourite colour is teal.", "I am allergic to peanuts.", "My dog is called Rex."):
+        chat.observe(text)
+    for text in ("My favourite colour is teal.", "I'm allergic to peanuts.", "My dog's name is Rex."):
+        writes, _ = chat.observe(text)
+        assert [write.relation for write in writes] == ["duplicate"], text
+    assert len(fresh.slots()) == 3
+
+
+def test_a_slot_says_whom_and_when_it_means(fresh):
+    chat, today = fresh.session("Monday"), datetime.now().astimezone()
+    for text in ("My sister Anna lives in Oslo.", "Actually she moved to Bergen.", "She has an exam next Friday."):
+        chat.observe(text, at=today)
+    moved, exam = fresh.slots()
+    assert moved.text == "Actually my sister Anna moved to Bergen."
+    assert exam.text == resolve("My sister Anna has an exam next Friday.", today)[0]
+    assert [slot.text for slot in fresh.slots("superseded")] == ["My sister Anna lives in Oslo."]
+
+
+def test_several_slots_are_read_at_once(fresh):
+    chat = fresh.session("Monday")
+    for text in ("My favourite fruits are figs.", "My sister is a nurse.", "I also like mangoes a lot."):
+        chat.observe(text)
+    turn = fresh.session("Tuesday").send("Which fruits do I like?", max_tokens=40)
+    assert len([read for read in turn.reads if read.given]) == 2
+    assert "figs" in turn.reply and "mango" in turn.reply
 
 
 def test_a_restart_gives_the_same_greedy_reply(opened, home):
