@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mam import base as bases
+from mam.decode import Prepared
 from mam.engine import Engine
 from mam.index import SlotIndex
 from mam.integrator import Integrator, IntegratorConfig
@@ -80,6 +82,11 @@ class RuleMemory:
         return Reading(reads, float(weights[-1]), asked, decision)
 
 
+@dataclass
+class Echoed(Prepared):
+    echo: str = ""
+
+
 class Echo:
     """Makes the base of an engine say the slots that it was given, and nothing of use without any."""
 
@@ -89,9 +96,7 @@ class Echo:
         engine.replies = self.replies
 
     def prepare(self, reads):
-        memory = self.prepared(reads)
-        memory.echo = " ".join(read.slot.text for read in reads)
-        return memory
+        return Echoed(**vars(self.prepared(reads)), echo=" ".join(read.slot.text for read in reads))
 
     def generate(self, ids, *, max_tokens=128, memory=None, **_):
         text = memory.echo if memory else "I see."
