@@ -3,7 +3,7 @@
 {
   const about = button => {
     const holder = button.closest('[data-slot], [data-session], [data-turn], [data-pack], [data-of]');
-    return JSON.stringify([holder?.dataset, button.dataset, button.id]);
+    return JSON.stringify([holder?.dataset, button.dataset, button.id, button.textContent]);
   };
   const buttonOf = event => event.target instanceof Element ? event.target.closest('button') : null;
   let pressed = null, what = null;  // the button, and what it was about when it was pressed

@@ -173,7 +173,7 @@ class Sheet:
         width = had[1] if columns <= had[1] else columns + SPARE
         if height * width > CELLS:  # no rows in reserve, and no columns of a long reply that is over
             filled = (own + length + 1 for own, length in zip(self.columns, self.lengths, strict=True))
-            width = max(columns, *filled) + SPARE
+            width = max([columns, *filled]) + SPARE
             height = max(rows, self.count, min(height, CELLS // width))
 
         def resized(old: Tensor, *shape: int) -> Tensor:

@@ -336,7 +336,8 @@ class Reply:
         """Tokens of the reply. A server's pieces are none: they are of any length."""
         if self.space.engine.here or self.turn.abstained:
             return len(self.said)
-        return sum(prompt.record.tokens for prompt in self.prompts) or self.space.engine.base.count(self.text)
+        counts = [prompt.record.tokens for prompt in self.prompts]  # a request that was broken off has none
+        return sum(counts) if all(counts) else self.space.engine.base.count(self.text)
 
     def _ended(self) -> str:
         base, prompt = self.space.engine.base, self.asked.prompt

@@ -15,6 +15,7 @@ import numpy as np
 
 from mam import exchange
 from mam.candidates import ended
+from mam.dates import resolve
 from mam.index import SlotIndex
 from mam.pronouns import named
 from mam.relation import Relation
@@ -95,7 +96,7 @@ class Draft:
 
     def __init__(self, space: Space, worth: Sequence[tuple[Slot, np.ndarray]]):
         self._space, self._worth = space, worth
-        self.keys = {slot.id: key for slot, key in worth}
+        self.keys: dict[str, np.ndarray] = {}  # of the slots that are written, by id
         self._judged: dict[str, tuple[list[Slot], Relation]] = {}  # by id: the near slots, and what it is to them
         self._writes: list[Write] = []
         self._seen = -1  # data version of the memory that the writes are right for
@@ -138,15 +139,16 @@ class Draft:
                 replaced.add(superseded)
                 fresh.remove(superseded)
             fresh.add([slot], key)
+            self.keys[slot.id] = key
             yield Write(slot, slot.score, relation.kind, superseded, relation.score)
 
     def _without(self, old: Slot, slot: Slot, key: np.ndarray) -> tuple[Slot, np.ndarray]:
         """A slot that leans on the one it replaces keeps no more of it than whom it is about, or both would be read."""
         leaning = f"{ended(old.text)} "
         if slot.text.startswith(leaning) and (alone := named(slot.text.removeprefix(leaning), old.text, corrects=True)):
-            slot = replace(slot, text=alone)
+            slot = replace(slot, text=alone, when=resolve(alone, slot.told.astimezone())[1])
             memory = self._space.engine.memory
-            self.keys[slot.id] = key = memory.keys(memory.encode([slot.text]))[0]
+            key = memory.keys(memory.encode([alone]))[0]
         return slot, key
 
     def _near(self, key: np.ndarray, fresh: SlotIndex, replaced: set[str]) -> list[Slot]:

@@ -203,7 +203,8 @@ class Endpoint:
                         if choice.delta.content:
                             yield choice.delta.content.encode("utf-8", "replace").decode()  # half a character: "?"
                         finished = finished or bool(choice.finish_reason)
-                        record.ended = choice.finish_reason if choice.finish_reason in REASONS else "stop"
+                        if choice.finish_reason:
+                            record.ended = choice.finish_reason if choice.finish_reason in REASONS else "stop"
                     if isinstance(used := getattr(chunk.usage, "completion_tokens", None), int):
                         record.tokens = before + max(used, 0)
             except (openai.APITimeoutError, TimeoutError):

@@ -27,6 +27,10 @@ class StoreError(MamError):
     """The store could not be read or written; nothing stored was lost."""
 
 
+class RemainsError(StoreError):
+    """What was purged is gone from the memory, but a copy of it remains somewhere."""
+
+
 class EndpointError(MamError):
     """The server of the base was not reached, refused or broke off; what it said until then is kept."""
 

@@ -53,7 +53,7 @@ def compose(
     """
     lead = [_message("system", system)] if system else []
     reply = min(max_tokens, base.context // 4)
-    room = min(base.context - start - reply, longest(base))
+    room = min(base.context - start - reply, longest(base) + sum(base.count(note["content"]) for note in notes))
     said = base.count(text)
     most = room - base.count(system) - said if whole else min(HISTORY_TOKENS, room // 2)
     history: list[list[Message]] = []

@@ -2,8 +2,9 @@
 
     My sister Anna lives in Oslo. | Actually she moved to Bergen. -> Actually my sister Anna moved to Bergen.
 
-Only for a person at the beginning of both sentences, and only where nobody else is named in the first. Everything else
-keeps its antecedent in front of it (see `candidates`). Rules for English; knows nothing of slots.
+Only for a person ("my sister") at the beginning of both sentences, and only where the first has nobody else in it whom
+the pronoun could mean. Everything else keeps its antecedent in front of it (see `candidates`). Rules for English; knows
+nothing of slots.
 """
 
 from __future__ import annotations
@@ -34,14 +35,20 @@ VERB = (  # of the third person
 _LEAD = (
     r"\W*(?:(?:actually|and|but|so|now|also|then|oh|yes|yeah|no|well|besides|apparently|by the way)\b[\s,:…-]*){0,3}"
 )
-_NOBODY = r"(?:I|he|she|it|they|we|you|this|that|there|what|who|how|where|when|why|everybody|nobody|somebody)\b"
-_SUBJECT = re.compile(
-    rf"{_LEAD}(?P<who>(?:my|our)\s+(?:[\w-]+\s+){{1,4}}?|(?!{_NOBODY})(?-i:[A-Z])[\w-]+\s+)(?={VERB})", re.IGNORECASE
+_PERSON = rf"(?:{'|'.join(sorted(_ANYONE, key=len, reverse=True))})"
+_SUBJECT = re.compile(  # "my", at most two words, the person, at most two names
+    rf"{_LEAD}(?P<who>(?:my|our)\s+(?:(?!(?:and|or|of|with)\b)[a-z-]+\s+){{0,2}}?{_PERSON}"
+    rf"(?:\s+(?-i:[A-Z])[\w-]+){{0,2}})\s+(?=(?-i:{VERB}))",
+    re.IGNORECASE,
 )
-_PRONOUN = re.compile(rf"(?P<lead>{_LEAD})(?P<who>she|he|her|his)\b", re.IGNORECASE)
+_PRONOUN = re.compile(rf"(?P<lead>{_LEAD})(?P<who>she|he|her|his)\b(?!\s+(?:and|or)\b)", re.IGNORECASE)
 _ELSE = "it|its|they|them|their|theirs|there|that|this|those|these|one|ones|then"  # points at something else
 _PLACE = re.compile(r"\b(?:in|at|to|from|near|on)\s+(?:the\s+)?[A-Z][\w'’-]*(?:\s+[A-Z][\w'’-]*)*")
 _NAME, _OWN_NAME = re.compile(r"\b[A-Z]"), re.compile(r"\b(?:is|was|called|named|name|by|['’]s)\W+[A-Z]")
+_SOMEBODY = re.compile(  # or something that can be spoken of as of a person: a tutor, another cat
+    rf"\b(?:he|she|him|her|his|hers|they|them|another|new|{_PERSON}s?)\b|(?<!\bis )(?<!\bwas )(?<!\bas )\ban?\b",
+    re.IGNORECASE,
+)
 
 
 def subject(text: str) -> str:
@@ -57,7 +64,7 @@ def subject(text: str) -> str:
 def named(said: str, antecedent: str, corrects: bool = False) -> str:
     """`said` with its subject in place of the pronoun that it begins with; "" where it is not sure who that is.
 
-    corrects: it says something else of the same person, so that others in the antecedent do not matter.
+    corrects: it says something else of the same person, so that names in the antecedent do not matter.
 
     >>> named("Actually her dog is ill.", "My sister Anna lives in Oslo.")
     "Actually my sister Anna's dog is ill."
@@ -72,17 +79,18 @@ def named(said: str, antecedent: str, corrects: bool = False) -> str:
     if re.search(rf"\b(?:{_ELSE}|{'he|him|his' if she else 'she|her|hers'})\b", rest, re.IGNORECASE):
         return ""
     known = bool(who & (WOMEN if she else MEN))
-    if not corrects and _others(antecedent.partition(about)[2], known):
+    if _others(antecedent.partition(about)[2], known, names=not corrects):
         return ""
     first = about[0].lower() if found["lead"].strip() and re.match("my|our", about, re.IGNORECASE) else about[0].upper()
     whose = "'s" if found["who"].lower() in ("her", "his") else ""
     return f"{found['lead']}{first}{about[1:]}{whose}{rest}"
 
 
-def _others(text: str, known: bool) -> bool:
+def _others(text: str, known: bool, names: bool) -> bool:
     """Whether somebody else may be meant in a text, or the very name of its subject stands there.
 
-    known: the subject is one of whom such a pronoun is said; then a name is only taken for its own.
+    names: whether names are looked at; of a subject that is known to be one of whom such a pronoun is said, only those
+    that may be its own.
     """
-    said = {word.removesuffix("s") for word in re.findall(r"[a-z-]+", text.lower())}
-    return bool(said & _ANYONE or (_OWN_NAME if known else _NAME).search(_PLACE.sub("", text)))
+    text = _PLACE.sub("", text)
+    return bool(_SOMEBODY.search(text) or names and (_OWN_NAME if known else _NAME).search(text))

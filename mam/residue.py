@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from mam import exchange, schema
 from mam.database import Database, Transaction
 from mam.erasure import BOUND, Erased, erase_json, eraser
-from mam.errors import StoreError
+from mam.errors import RemainsError, StoreError
 from mam.values import Searched
 
 ENCODINGS = ("utf-8", "utf-16", "utf-32", "JSON", "HTML", "latin-1")
@@ -123,9 +123,9 @@ def _clear_files(database: Database, erased: Erased, mark: Path) -> list[Searche
         searched, found = search(database, wanted)
     ours = [name for name in found if name.startswith(database.file.name)]
     if found and not ours:
-        raise StoreError(f"The memory is purged, but {found[0]} holds a copy; delete that file.")
+        raise RemainsError(f"The memory is purged, but {found[0]} holds a copy; delete that file.")
     if found or not truncated:
-        raise StoreError(
+        raise RemainsError(
             f"The memory is purged, but {(ours or [database.file.name])[0]} may hold a copy while another program is "
             "reading it; close that program: the copy goes when this memory is next opened."
         )
@@ -149,7 +149,7 @@ def _rewrite(database: Database) -> None:
     try:
         database.maintain("VACUUM")
     except StoreError as error:
-        raise StoreError(
+        raise RemainsError(
             f"The memory is purged and nothing reads it any more, but {database.file.name} could not be overwritten; "
             f"that is tried again when it is next opened. {error}"
         ) from error
@@ -186,7 +186,9 @@ def _clear_server(database: Database, erased: Erased) -> list[Searched]:
             for text in erased.texts - erased.living if count else ():
                 holds = sa.or_(*(database.contains(column, text) for column in columns))
                 if text and connection.scalar(sa.select(sa.func.count()).select_from(table).where(holds)):
-                    raise StoreError(f"The memory is purged, but a copy was just written to {table.name}; purge again.")
+                    raise RemainsError(
+                        f"The memory is purged, but a copy was just written to {table.name}; purge again."
+                    )
             searched.append(Searched(table.name, count, ""))
     return searched
 

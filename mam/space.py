@@ -32,6 +32,7 @@ from mam.store import Store, new_id
 from mam.timeline import Timeline
 from mam.values import (
     ACTIVE,
+    ARCHIVED,
     DELETED,
     SUPERSEDED,
     USER,
@@ -394,19 +395,22 @@ class Space(Lookback, Shelf):
         """
         self.refresh()
         text = turn.text.replace(PURGED, "")
-        for write in turn.writes:
-            if not self.holds(write.slot):
-                text = text.replace(write.slot.said, f"\n{self._follower(write.slot.id)}\n")
+        for slot in (write.slot for write in turn.writes if not self.holds(write.slot)):
+            if (
+                not slot.said or slot.said not in text
+            ):  # told again in other words: nobody knows which of these are gone
+                return ""
+            text = text.replace(slot.said, f"\n{self._follower(slot.id)}\n", 1)
         return text
 
     def _follower(self, id: str) -> str:
-        """What an active slot says, or the one that replaced it in the end; "" where both are gone."""
+        """What a slot says, or the one that replaced it in the end; "" where that is deleted or purged."""
         with suppress(MissingError):
             met = set()  # an imported file may go round in circles
             while (slot := self.store.slot(id)).state == SUPERSEDED and slot.superseded_by and id not in met:
                 met.add(id)
                 id = slot.superseded_by
-            return slot.text if slot.state == ACTIVE else ""
+            return slot.text if slot.state in (ACTIVE, ARCHIVED) else ""
         return ""
 
     def current(self, reads: tuple[Read, ...]) -> tuple[Read, ...]:

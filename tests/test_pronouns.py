@@ -17,6 +17,7 @@ ANNA = "My sister Anna lives in Oslo."
         ("And now, she's ill", "And now, my sister Anna's ill"),
         ("Her birthday is on 3 March.", "My sister Anna's birthday is on 3 March."),
         ("she never eats meat", "My sister Anna never eats meat"),
+        ("She collects stamps.", "My sister Anna collects stamps."),
         ("Oh, and she never eats meat", "Oh, and my sister Anna never eats meat"),
     ],
 )
@@ -29,10 +30,16 @@ def test_of_two_people_the_pronoun_means_the_one_it_fits():
     assert named("Now he speaks German.", "My brother speaks Italian.") == "Now my brother speaks German."
 
 
+def test_names_are_kept():
+    assert named("He works as a nurse.", "My brother James lives in Oslo.") == "My brother James works as a nurse."
+    assert named("He is 80.", "My old maths teacher Frieda Jonas works as a judge.") == (
+        "My old maths teacher Frieda Jonas is 80."
+    )
+
+
 def test_names_of_places_are_nobody():
     for before in ("My boss comes from New York.", "Yes, my boss moved to the Hague"):
         assert named("He collects stamps.", before).lower() == "my boss collects stamps."
-    assert named("She sings.", "Ngozi lives near Paris.") == "Ngozi sings."
 
 
 @pytest.mark.parametrize(
@@ -48,7 +55,20 @@ def test_names_of_places_are_nobody():
         ("My sister bought a car.", "She loves it."),
         (ANNA, "She works there."),
         (ANNA, "She asked him to come."),
-        (ANNA, "Her and I went out, that was fun."),
+        (ANNA, "Her and I went out."),
+        ("My wife and I got married in 2015.", "She works as a nurse."),
+        ("Tom visits her every day.", "She has a broken hip."),
+        ("My sister visits her every day.", "She has a broken hip."),
+        ("My daughter got a guinea pig.", "She is called Coco."),
+        ("My brother has a new tutor.", "He comes on Tuesdays."),
+        ("My dog has a new vet.", "She is from Brazil."),
+        ("My office has a new receptionist.", "Her name is Ines."),
+        ("Christmas was hard.", "She died in December."),
+        ("Everything is harder now.", "She needs help."),
+        ("My grandparents moved to Kenya.", "He was an engineer."),
+        ("Our neighbours moved in.", "She is a doctor."),
+        ("My old classics professor is ill.", "He is 80."),
+        ("My sister's friend is ill.", "She is 80."),
         (ANNA, "They love tea."),
         (ANNA, "I love tea, and she loves coffee."),
         (ANNA, "Tea is what she likes."),

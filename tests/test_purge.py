@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from mam import backup, exchange, places, residue
 from mam.erasure import finder
-from mam.errors import InputError, StoreError
+from mam.errors import InputError, RemainsError, StoreError
 from mam.places import Fit, Place
+from mam.serve import problems
 from mam.store import Store, new_id
 from mam.values import Candidate, Read, Slot, Turn, Write
 
@@ -397,8 +398,9 @@ def test_exports_under_the_folder_are_cleaned_and_other_files_named(store, slot,
     before = (tmp_path / "bobs.jsonl").read_bytes()
     note = tmp_path / "note.txt"
     note.write_text(f"Remember: {SECRET}", encoding="utf-16")
-    with pytest.raises(StoreError, match="note.txt"):
+    with pytest.raises(RemainsError, match="note.txt") as told:
         store.purge_slots([slot.id])
+    assert "purged" in problems.line(told.value) and "note.txt" not in problems.line(told.value)  # to clients
     note.unlink()
     assert exchange.load(tmp_path / "sub" / "mine.jsonl").slots == [kept] and not killed.exists()
     assert exchange.load(tmp_path / "sub" / "mine.bak").slots == [kept]

@@ -189,9 +189,22 @@ def test_an_update_that_leans_on_what_it_replaces_does_not_keep_the_old_words(m,
     assert write.text == "Actually my cousin speaks German." and m.slots() == [write]
     key = m.engine.memory.keys(m.engine.memory.encode([write.text]))[0]
     assert m.index.nearest(key, 1)[0] == (write, pytest.approx(1))
+    told(chat, "My cousin met Berta on 3 March 2020.")
+    met = told(chat, "Actually she met Carla.")
+    assert (met.text, met.when) == ("Actually my cousin met Carla.", None)
     told(chat, "My brother has an old Volvo.")
     old = told(chat, "Actually it is a Saab.")  # what "it" is stands in the other sentence
     assert old.text == "My brother has an old Volvo. Actually it is a Saab."
+
+
+def test_what_was_told_again_in_other_words_is_gone_as_well(m, chat):
+    slot = told(chat)
+    (write,) = chat.send("Rex is my dog.", **SHORT).writes
+    assert write.relation == "duplicate"
+    before = chat.turns()
+    m.delete(slot.id)
+    (candidate,) = chat._candidates("He sleeps a lot.", "user", datetime.now(UTC), before)
+    assert candidate.text == candidate.said
 
 
 @pytest.mark.parametrize("change", ["edit", "delete", "purge"])

@@ -67,9 +67,11 @@ class Spaces:
         with self._lock:
             opening = self._opening.setdefault(user, threading.Lock())
         with opening:
-            if user not in self._spaces:
-                self._spaces[user] = self._open(user)
-            return self._spaces[user]
+            if not (space := self.opened(user)):
+                space = self._open(user)
+                with self._lock:
+                    self._spaces[user] = space
+            return space
 
     def close(self) -> None:
         with self._lock:

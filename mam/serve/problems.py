@@ -15,7 +15,16 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from mam.errors import ConflictError, EndpointError, InputError, MamError, MissingError, StoreError, WeightsError
+from mam.errors import (
+    ConflictError,
+    EndpointError,
+    InputError,
+    MamError,
+    MissingError,
+    RemainsError,
+    StoreError,
+    WeightsError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +40,7 @@ TYPES = {401: "authentication_error", 404: "not_found_error", 409: "conflict_err
 UNEXPECTED = "Something went wrong here; the server's log says what. Nothing stored was lost."
 FAILED = {  # what is said of trouble of the server's own: its words tell where things are, and what they run on
     EndpointError: "The server of the base cannot be reached, refused or broke off; what it said until then is kept.",
+    RemainsError: "It is purged and nothing reads it any more, but a copy may remain; this server's log says where.",
     StoreError: "The memory cannot be used just now. Nothing stored was lost; try again later.",
     WeightsError: "The base or the memory model cannot be used just now. Nothing stored was lost.",
 }

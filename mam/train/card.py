@@ -54,7 +54,7 @@ KNOWN = {  # bases whose terms are known
 def write_card(folder: Path, record: dict) -> None:
     """Add `record` of a run to training.json in `folder` and write the card anew from all runs that still count."""
     runs = [r for r in records(folder) if not _replaced(r, record)] + [record]
-    (folder / "training.json").write_text(json.dumps(runs, indent=2) + "\n", encoding="utf-8")
+    (folder / "training.json").write_text(json.dumps(runs, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card(runs), encoding="utf-8")
 
 

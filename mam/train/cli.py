@@ -234,13 +234,18 @@ def _finish(job: Job, model: MemoryModel, module: Integrator | None) -> None:
     shutil.rmtree(job.made)
 
 
+def _bounds(schedule: Schedule) -> dict:
+    """What bounds a run; JSON knows no infinity."""
+    return {name: value for name, value in asdict(schedule).items() if abs(value) < float("inf")}
+
+
 def _record(job: Job, figures: dict[str, dict[str, float]]) -> dict:
     """What the model card says of this run."""
     return {
         "parts": job.parts,
         "date": datetime.now(UTC).date().isoformat(),
         "seconds": round(sum(found["seconds"] for found in figures.values())),  # interruptions apart
-        "schedules": {name: asdict(job.schedules[name]) for name in job.parts},
+        "schedules": {name: _bounds(job.schedules[name]) for name in job.parts},
         "validation": figures,
         "data": ["lives", *(["SQuADShifts", "QAMR", "FairytaleQA", "Synthetic-Persona-Chat"] if job.data else [])],
         "base": job.base if "integrator" in job.parts else None,

@@ -213,7 +213,12 @@ def _resume(part: Part, optimiser: torch.optim.Optimizer, folder: Path, of: Mapp
         (folder / f"{part.name}.csv").write_text("step,split,figure,value\n")
         made = {} if of is None else {"of": dict(of)}
         return {"step": 0, "best": {}, "stale": 0, "done": False, "seconds": 0.0, **made}
-    if of is not None and (other := _differing(state.get("of", {}), of)):
+    if of is not None and "of" not in state:
+        raise InputError(
+            f"The run of {part.name} in {folder} was begun by an earlier mam, which did not note what it is made of;"
+            " name another folder (--run) to begin anew, or remove that one."
+        )
+    if of is not None and (other := _differing(state["of"], of)):
         raise InputError(
             f"The run of {part.name} in {folder} was begun with another {' and another '.join(other)};"
             " name another folder (--run) to begin anew, or remove that one."

@@ -31,11 +31,8 @@ VALIDATION = 600
 ALIKE = 6  # kinds that sound most like one
 NAMED = 0.5  # share of pairs that call people by their relation and name
 AGAIN = 0.25  # share of duplicates that are the same sentence again
-CORRECTED = (
-    0.5,
-    0.15,
-    0.05,
-)  # shares with words before them that correct: updates told plainly, as a change; other texts
+# shares with words before them that correct something: updates told plainly, updates told as a change, other texts
+CORRECTED = 0.5, 0.15, 0.05
 CONTEXT = 0.15  # share of pairs whose new text comes with the sentence before it
 NEW, DUPLICATE, UPDATE = range(len(KINDS))
 
