@@ -338,10 +338,17 @@ def test_the_readme_names_every_benchmark():
         assert name in cli.BENCHES and keys
 
 
+def shipped(base: str = "smollm2-135m") -> str:
+    return common.digest(common.weights(base, common.SHIPPED))
+
+
 def test_tables_are_made_from_the_files(tmp_path):
     (tmp_path / "gate.json").write_text(json.dumps({"results": {"f1": 0.9641, "locomo_auc": None}}))
     table = readme.tables(tmp_path)
-    assert "| `gate` | write gate, F1 of what is kept | 0.964 | ≥ 0.92 |" in table and "recall" not in table
+    assert r"| `gate`\* | write gate, F1 of what is kept | 0.964 | ≥ 0.92 |" in table and "recall" not in table
+    assert r"\* Measured with earlier weights" in table
+    (tmp_path / "gate.json").write_text(json.dumps({"results": {"f1": 0.9641}, "weights": shipped()}))
+    assert "| `gate` | write gate" in (table := readme.tables(tmp_path)) and "earlier weights" not in table
     assert readme.tables(tmp_path / "none") == ""
 
 
@@ -351,6 +358,12 @@ def test_figures_inside_figures_are_found(tmp_path):
     table = readme.tables(tmp_path)
     assert "closed book: F1 | 21.3 |" in table and "of one story, s | 0.6 |" in table
     assert "of 20 stories | 2.5 |" in table and "of 5 stories | – |" in table and "2,000 words | – |" in table
+
+
+def test_what_is_no_full_run():
+    assert common.Settings().lacks == "" and common.Settings(lives=300).lacks == ""
+    assert common.Settings(limit=2).lacks == "at most 2 of everything"
+    assert common.Settings(lives=3, seed=17).lacks == "3 lives instead of 200, lives from seed 17 on"
 
 
 def test_a_limited_run_stays_out_of_the_tables(tmp_path):
@@ -364,8 +377,9 @@ def test_another_base_stands_beside_the_first(tmp_path):
     def write(folder, base: str, share: float) -> None:
         asked = dict.fromkeys(readme.ASKED, share)
         details = {"memory_details": asked, "baseline_details": dict.fromkeys(readme.WAYS, asked)}
-        (folder / "recall.json").write_text(json.dumps({"base": base, "results": details}))
-        (folder / "noharm.json").write_text(json.dumps({"base": base, "results": {"identical": share}}))
+        about = {"base": base, "weights": shipped(base)}
+        (folder / "recall.json").write_text(json.dumps({**about, "results": details}))
+        (folder / "noharm.json").write_text(json.dumps({**about, "results": {"identical": share}}))
 
     write(tmp_path, "one", 0.5)
     alone = readme.tables(tmp_path)
@@ -375,5 +389,6 @@ def test_another_base_stands_beside_the_first(tmp_path):
     write(tmp_path / "other", "two", 0.75)
     (tmp_path / "other" / "noharm.json").unlink()
     table = readme.tables(tmp_path)
+    assert shipped() != shipped("one") == shipped("two")  # which have no attachment
     assert "| `recall`, one: the reply" in table and "| `recall`, two: the reply" in table
     assert "| what | one | two | goal |" in table and "token for token | 0.5 | – | 1.0 |" in table

@@ -6,6 +6,7 @@ import argparse
 import gzip
 import json
 import re
+import time
 
 import datasets
 import numpy as np
@@ -69,6 +70,21 @@ def test_locomo_as_published(folder):
     assert f"{talk.turns[2].at:%Y-%m-%d %H:%M}" == "2023-06-01 09:05"
     assert [question.evidence for question in talk.questions] == [("D1:1",), ("D1:1", "D2:1"), ("D2:2",), ("D1:1",)]
     assert talk.questions[2].answer == "2023" and talk.questions[3].answer == ""
+
+
+@pytest.mark.parametrize("zone", ["America/Los_Angeles", "Asia/Tokyo"])
+def test_locomo_is_told_at_the_same_hour_everywhere(folder, world, monkeypatch, zone):
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        (talk,) = sets.locomo(folder)
+        with world.space() as space:
+            locomo.tell(space, talk)
+            times = {
+                f"{turn.at.astimezone():%d %B %H:%M}" for chat in space.sessions() for turn in space.turns(chat.id)
+            }
+    time.tzset()
+    assert times == {"08 May 13:56", "01 June 09:05"}
 
 
 def test_documents_as_published(folder):

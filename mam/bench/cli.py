@@ -56,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
     parser.add_argument("--memory", type=Path, metavar="DIR", help="weights of the memory model (default: the shipped)")
     parser.add_argument("--data", type=Path, metavar="DIR", help=f"folder with {sets.LOCOMO} and the like")
-    parser.add_argument("--lives", type=int, default=200, metavar="N", help="conversations (default: %(default)s)")
+    parser.add_argument(
+        "--lives", type=int, default=common.LIVES, metavar="N", help="conversations (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the first life (%(default)s)")
     parser.add_argument(
         "--limit",
@@ -111,8 +113,8 @@ def _finish(name: str, bench, world: common.World, settings: common.Settings, fo
     results = bench(world, settings)
     content = common.report(name, world, settings, results, time.perf_counter() - start)
     print(common.table(results, f"{name}: {content['base']}, memory {content['memory']}, {content['seconds']} s"))
-    if settings.limited:
-        print(f"LIMITED to {settings.limit}: a quick look, not a result.")
+    if settings.lacks:
+        print(f"LIMITED ({settings.lacks}): a quick look, not a result.")
     for path in {settings.json, folder and folder / f"{name}.json"} - {None}:
         common.write_json(path, content)
         print(f"Written to {path}.")

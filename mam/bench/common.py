@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ from tqdm import tqdm
 
 from mam import lives as generator
 from mam.base import Base
-from mam.bench.parts import Parts
+from mam.bench.parts import Parts, digest
 from mam.bench.scoring import share
 from mam.engine import Engine, engine
 from mam.errors import InputError
@@ -43,6 +44,7 @@ from mam.values import Turn
 if TYPE_CHECKING:
     from mam.endpoint import Endpoint
 
+LIVES = 200  # of a full run
 MAX_TOKENS = 32  # of every reply, memory and baselines alike
 K = 8  # slots or sentences retrieved, memory and baselines alike
 MAM = Path(generator.__file__).parent.parent
@@ -53,7 +55,7 @@ GENERATOR = SHIPPED.parent / "generator"  # of packs
 class Settings:
     """How a benchmark is run; stored with its results."""
 
-    lives: int = 200
+    lives: int = LIVES
     seed: int = 0  # life i has seed `seed + i`
     split: str = "test"  # held-out kinds of fact, phrasings and values
     sessions: int = 3
@@ -65,6 +67,13 @@ class Settings:
     @property
     def limited(self) -> bool:
         return self.limit is not None
+
+    @property
+    def lacks(self) -> str:
+        """What of a full run this one has not, in words; "" for a full one."""
+        few = [f"at most {self.limit} of everything"] if self.limited else []
+        few += [f"{self.lives} lives instead of {LIVES}"] if self.lives < LIVES else []
+        return ", ".join([*few, *([f"lives from seed {self.seed} on"] if self.seed else [])])
 
     def capped(self, count: int) -> int:
         return count if self.limit is None else min(count, self.limit)
@@ -161,12 +170,36 @@ def parts(name: str, world: World, settings: Settings) -> Parts:
     """What an interrupted run of this benchmark with this code, these settings and weights has left, and a place for
     more."""
     folders = [world.memory.folder or SHIPPED, *([GENERATOR] if name == "packs" else [])]
-    weights = {file.name: _sha256(file) for folder in folders for file in sorted(folder.rglob("*.[js]*"))}
     base = world.base.fingerprint if isinstance(world.base, Base) else world.base.id
-    chosen = {"seed": settings.seed, "limit": settings.limit}
+    made = {
+        "bench": name,
+        "code": _code(),
+        "base": base,
+        "weights": weights(world.base.id, *folders),
+        **_rounding(world.base),
+    }
+    return Parts(settings.json, {**made, "seed": settings.seed, "limit": settings.limit})
+
+
+def _rounding(base: Base | Endpoint) -> dict[str, str]:
+    """What replies may depend on beside code and weights."""
+    known = machine(base)
+    return {key: known[key] for key in ("torch", "device", "dtype") if key in known}
+
+
+def weights(base: str, *folders: Path) -> dict[str, str]:
+    """sha256 of the files that trained parts are made of, by name; of attachments only of that to this base."""
+    names = ("*.safetensors", "memory.json", "generator.json", "attachments/*.json")
+    files = [file for folder in folders for name in names for file in sorted(folder.rglob(name))]
+    own = Path(base).name.removesuffix(".gguf")
+    return {file.name: _sha256(file) for file in files if file.parent.name != "attachments" or file.stem == own}
+
+
+@cache
+def _code() -> dict[str, str]:
+    """sha256 of the sources, as they were when this was first asked: one may be edited while they run."""
     files = sorted(file for where in ("", "bench/", "lives/", "packs/", "train/") for file in MAM.glob(f"{where}*.py"))
-    code = {file.relative_to(MAM).as_posix(): _sha256(file) for file in files}
-    return Parts(settings.json, {"bench": name, "code": code, "base": base, "weights": weights, **chosen})
+    return {file.relative_to(MAM).as_posix(): _sha256(file) for file in files}
 
 
 def _sha256(file: Path) -> str:
@@ -258,10 +291,11 @@ def report(name: str, world: World, settings: Settings, results: dict, seconds: 
         "name": name,
         "base": world.base.id,
         "memory": world.memory.fingerprint,
+        "weights": digest(weights(world.base.id, world.memory.folder or SHIPPED)),
         "results": results,
         "machine": machine(world.base),
         "seconds": round(seconds, 1),
-        "settings": {**how, "data": settings.data and settings.data.name, "limited": settings.limited},
+        "settings": {**how, "data": settings.data and settings.data.name, "limited": bool(settings.lacks)},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -8,7 +8,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from mam.base import DEFAULT
+from mam.bench.common import weights
+from mam.bench.parts import digest
 from mam.errors import InputError
+from mam.model import SHIPPED
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "assets" / "results"  # NAME.json of each benchmark; in folders beside them those of other bases
@@ -27,6 +31,7 @@ ASKED = {
     "one_fact_in_other_words": "… in other words",
     "several_facts": "several facts",
 }
+OLDER = r"\*"  # behind the name of a benchmark that was run with other weights than are shipped
 GOALS = {"one_fact": "≥ 0.95, twice the best prompt", "several_facts": "≥ 0.80"}  # of the memory model
 FIGURES = {  # benchmark: {key, or keys inside each other: (what it says, goal)}
     "edit": {
@@ -117,17 +122,24 @@ def tables(folder: Path = RESULTS) -> str:
     of a limited run.
     """
     found = [one for one in map(_read, [folder, *sorted(folder.glob("*/"))]) if one]
+    older = {name for one in found for name, content in one.items() if _older(content)}
+
+    def marked(name: str) -> str:
+        return f"`{name}`{OLDER * (name in older)}"
+
     bases = ["measured"] if len(found) == 1 else [next(iter(one.values()))["base"] for one in found]
-    lines = [line for one in found if "recall" in one for line in _recall(one["recall"], len(found) > 1)]
+    lines = [
+        line for one in found if "recall" in one for line in _recall(marked("recall"), one["recall"], len(found) > 1)
+    ]
     rows = [
-        f"| `{name}` | {says} | {' | '.join(_shown(_value(one, name, key)) for one in found)} | {goal} |"
+        f"| {marked(name)} | {says} | {' | '.join(_shown(_value(one, name, key)) for one in found)} | {goal} |"
         for name, keys in FIGURES.items()
         if any(name in one for one in found)
         for key, (says, goal) in keys.items()
     ]
     if rows:
         lines += ["", f"| bench | what | {' | '.join(bases)} | goal |", "|---" * (len(found) + 3) + "|", *rows]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(["", f"{OLDER} Measured with earlier weights of the memory model."] if older else [])])
 
 
 def _read(folder: Path) -> dict[str, dict]:
@@ -137,6 +149,10 @@ def _read(folder: Path) -> dict[str, dict]:
     return {file.stem: content for file, content in found.items()}
 
 
+def _older(content: dict) -> bool:
+    return content.get("weights") != digest(weights(content.get("base", DEFAULT), SHIPPED))
+
+
 def _value(found: dict[str, dict], name: str, key: str) -> float | None:
     value = found[name]["results"] if name in found else {}
     for part in key.split("."):
@@ -144,11 +160,11 @@ def _value(found: dict[str, dict], name: str, key: str) -> float | None:
     return value
 
 
-def _recall(content: dict, named: bool) -> list[str]:
+def _recall(name: str, content: dict, named: bool) -> list[str]:
     """A table of one base, which it names if there are several."""
     results = content["results"]
     of = {"memory": results["memory_details"], **results["baseline_details"]}
-    what = f"`recall`{', ' + content['base'] if named else ''}: the reply holds the value"
+    what = f"{name}{', ' + content['base'] if named else ''}: the reply holds the value"
     lines = [f"| {' | '.join([what, *ASKED.values()])} |", "|---" * (len(ASKED) + 1) + "|"]
     for way, name in WAYS.items():
         lines.append(f"| {name} | {' | '.join(_shown(of[way][key]) for key in ASKED)} |")

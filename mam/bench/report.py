@@ -70,7 +70,7 @@ def _section(content: dict) -> str:
     name, settings = escape(str(content["name"])), content.get("settings", {})
     about = ", ".join(f"{key} {escape(str(content[key]))}" for key in ABOUT if key in content)
     machine = ", ".join(f"{key} {escape(str(value))}" for key, value in content.get("machine", {}).items())
-    limited = f'<p class="limited">Limited to {settings.get("limit")}: a quick look, not a result.</p>'
+    limited = '<p class="limited">Not a full run: a quick look, not a result.</p>'
     drawn = "".join(_drawn(figure) for figure in figures(content))
     return (
         f'<section id="{name}"><h2>{name}</h2>{limited if settings.get("limited") else ""}'

@@ -13,7 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def _talk(sample: object, where: str) -> Talk:
 def _session(talk: dict, name: str, where: str) -> tuple[Said, ...]:
     said, when = field(talk, f"{name}_date_time", str, where), field(talk, name, list, where)
     try:
-        at = datetime.strptime(said.strip(), LOCOMO_TIME).replace(tzinfo=UTC)
+        at = datetime.strptime(said.strip(), LOCOMO_TIME).astimezone()  # where it is read, as by an import
     except ValueError as error:
         raise InputError(f'{where}, field "{name}_date_time" is no time ({said[:60]}); fetch it again.') from error
     turns = []
