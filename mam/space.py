@@ -396,10 +396,8 @@ class Space(Lookback, Shelf):
         self.refresh()
         text = turn.text.replace(PURGED, "")
         for slot in (write.slot for write in turn.writes if not self.holds(write.slot)):
-            if (
-                not slot.said or slot.said not in text
-            ):  # told again in other words: nobody knows which of these are gone
-                return ""
+            if not slot.said or slot.said not in text:
+                return ""  # told again in other words, and nobody knows in which
             text = text.replace(slot.said, f"\n{self._follower(slot.id)}\n", 1)
         return text
 

@@ -138,10 +138,17 @@ def real_base() -> base.Base:
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_folder):
-    """A tiny base, and a memory model that goes by rules."""
+def engine(request, tiny_folder):
+    """A tiny base, and a memory model that goes by rules; or what the module makes of that base with its ENGINE."""
     torch.set_num_threads(1)
-    return rule_engine(tiny_folder)
+    return getattr(request.module, "ENGINE", rule_engine)(tiny_folder)
+
+
+@pytest.fixture
+def quick_packs(monkeypatch, tiny_folder):
+    import packing  # here and not above: few tests need it
+
+    packing.quick(monkeypatch, tiny_folder)
 
 
 @pytest.fixture

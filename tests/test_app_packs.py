@@ -6,7 +6,7 @@ import re
 import threading
 
 import pytest
-from packing import Template, built, echoing, lives, quick, written
+from packing import Template, built, echoing, lives, written
 from pages import ODD, say
 from playwright.sync_api import expect
 from test_app_access import FAINT, NAMELESS
@@ -16,14 +16,7 @@ from mam.packs.values import Pair
 QUESTION = "Anna lives in which?"
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_folder):
-    return echoing(tiny_folder)
-
-
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch, tiny_folder):
-    quick(monkeypatch, tiny_folder)
+ENGINE, pytestmark = echoing, pytest.mark.usefixtures("quick_packs")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import argparse
 import json
 
 import pytest
-from packing import echoing, lives, quick, written
+from packing import echoing, lives, written
 
 from mam import cli
 from mam.packs import build
@@ -16,14 +16,7 @@ from mam.packs.files import digest
 QUESTION = "Anna lives in which?"
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_folder):
-    return echoing(tiny_folder)
-
-
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch, tiny_folder):
-    quick(monkeypatch, tiny_folder)
+ENGINE, pytestmark = echoing, pytest.mark.usefixtures("quick_packs")
 
 
 def test_the_command_line(tmp_path, tiny_folder, engine, monkeypatch, capsys):

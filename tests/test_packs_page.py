@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import gradio as gr
 import plotly.graph_objects as go
 import pytest
-from packing import TOWNS, built, echoing, lives, quick, written
+from packing import TOWNS, built, echoing, lives, written
 from pages import ANN, BOB, sent
 
 from mam import base as bases
@@ -51,14 +51,7 @@ from mam.web.packs import Packs
 QUESTION = "Anna lives in which?"
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_folder):
-    return echoing(tiny_folder)
-
-
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch, tiny_folder):
-    quick(monkeypatch, tiny_folder)
+ENGINE, pytestmark = echoing, pytest.mark.usefixtures("quick_packs")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 import torch
 from conftest import byte_tokenizer, tiny_config
-from packing import built, echoing, lives, quick, written
+from packing import built, echoing, lives, written
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -26,14 +26,7 @@ from mam.values import Read, Slot
 QUESTION = "Anna lives in which?"
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_folder):
-    return echoing(tiny_folder)
-
-
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch, tiny_folder):
-    quick(monkeypatch, tiny_folder)
+ENGINE, pytestmark = echoing, pytest.mark.usefixtures("quick_packs")
 
 
 @pytest.fixture
