@@ -61,7 +61,7 @@ def attribution(base: Base | Endpoint, integrator: Integrator | None, turn: Turn
         layers = forward.attentions([*prompt, *reply])
     asking = slice(len(prompt) - 1, len(prompt) + len(reply) - 1)  # the positions that predict the reply's tokens
     shares = torch.stack([layer[0, :, asking].float().mean(0) for layer in layers]).mean(0)
-    ends = np.cumsum([integrator.config.prefix, *(integrator.tokens(r.slot) for r in given)])
+    ends = np.cumsum([integrator.config.prefix, *(integrator.tokens(r) for r in given)])
     columns = [shares[:, a:b].sum(-1) for a, b in zip(ends[:-1], ends[1:], strict=True)]
     return Attribution(tokens, tuple(r.slot for r in given), torch.stack(columns, dim=1).cpu().numpy())
 

@@ -41,7 +41,7 @@ _EXPRESSION = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _QUICK = re.compile(rf"\d|day|night|tomorrow|week|month|year|ago|this|{'|'.join(MONTHS)}", re.IGNORECASE)
-_PAST = re.compile(
+PAST_TENSE = re.compile(
     r"was|were|had|did|didn|went|got|met|saw|came|left|took|made|bought|ate|told|gave|flew|drove|found|lost|won|put"
     r"|became|began|fell|broke|sold|sent|wrote|said|heard|held|kept|ran|rode|sang|slept|spent|spoke|stood|swam|taught"
     r"|threw|woke|wore|built|brought|burst|caught|chose|dug|drew|felt|grew|knew|laid|led|lent|lit|paid|quit|rang"
@@ -211,7 +211,7 @@ def _words(text: str) -> list[str]:
 def _is_past(words: list[str], *, nearest_last: bool) -> bool | None:
     """Tense of the nearest verb that shows it; None if none does."""
     for place in reversed(range(len(words))) if nearest_last else range(len(words)):
-        if _PAST.fullmatch(words[place]) and not _PLANNED.fullmatch(words[place]):
+        if PAST_TENSE.fullmatch(words[place]) and not _PLANNED.fullmatch(words[place]):
             if not (
                 _AUXILIARY.intersection(words[max(0, place - 2) : place])
                 or _ARTICLE.intersection(words[place - 1 : place])

@@ -29,7 +29,7 @@ characters; ids are 8 to 64 letters, digits, "-" or "_"; times are ISO 8601 with
     of writes      slot; score: number; relation: "new", "duplicate" or "update"; superseded?: id;
                    relation_score?: number
     of rejected    text, said: texts; span; speaker?, context?, why?: texts; when?: ISO date; score?: number
-    of reads       slot; weight: number; parts?: {name: number}; given?: true or false
+    of reads       slot; weight: number; parts?: {name: number}; given?, dated?: true or false
     of archived    slot; score: number; parts?: {name: number}
     of calls       stage, to, asked, reply: texts; shard?, pruned?, pack?: texts; confidence?: number
 """

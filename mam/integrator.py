@@ -36,7 +36,8 @@ from transformers import DynamicCache
 from mam.base import Base
 from mam.decode import Prepared
 from mam.lowrank import LowRank
-from mam.values import SAYS_WHO, USER, Read, Slot
+from mam.render import render
+from mam.values import SAYS_WHO, Read
 
 BLOCK_CACHE_BYTES = 1 << 30
 SHORTEST_WORD = 3  # letters of a token that coverage is for
@@ -121,9 +122,9 @@ class Integrator(nn.Module):
                 self._bytes -= self._blocks.popitem(last=False)[1].nbytes
         return block
 
-    def tokens(self, slot: Slot) -> int:
-        """Columns of a slot's block."""
-        return len(self._ids(render(slot)))
+    def tokens(self, read: Read) -> int:
+        """Columns of the block of a slot as it was read."""
+        return len(self._ids(render(read.slot, read.dated)))
 
     def forget(self, text: str) -> None:
         """Drop the cached block of a slot that was edited, deleted or purged (any of its rendered forms)."""
@@ -137,7 +138,7 @@ class Integrator(nn.Module):
     def prepare(self, reads: Sequence[Read]) -> Prepared:
         """The memory of one turn: prefix and the blocks of the given reads, with log-weights as attention bias."""
         given = [r for r in reads if r.given and r.weight > 0]
-        texts = [render(r.slot) for r in given]
+        texts = [render(r.slot, r.dated) for r in given]
         blocks = [self.block(text) for text in texts]
         memory = torch.cat([self.prefix.to(self.base.dtype), *blocks], dim=3)
         lengths, words = [b.shape[3] for b in blocks], [self.covered(self._ids(text)) for text in texts]
@@ -189,11 +190,6 @@ def _one_token(base: Base, word: str) -> int | None:
         if len(ids) == 1 and base.tokenizer.decode(before + ids).endswith(f" {word}"):
             return ids[0]
     return None
-
-
-def render(slot: Slot) -> str:
-    """A slot as the base reads it: its text, and who said it when that was not the user."""
-    return slot.text if slot.speaker == USER else f"{slot.speaker}: {slot.text}"
 
 
 def sink(base: Base) -> list[int]:

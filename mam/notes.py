@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from mam.integrator import render
+from mam.render import render
 from mam.values import ASSISTANT, USER, Read
 
 BUDGET = 1024  # tokens of notes; of a small base at most a SHARE of its context
@@ -50,4 +50,4 @@ def put(messages: Sequence[Message], notes: Sequence[Message]) -> list[Message]:
 
 
 def _line(read: Read) -> str:
-    return f"- {' '.join(render(read.slot).split())}"
+    return f"- {' '.join(render(read.slot, read.dated).split())}"

@@ -15,6 +15,7 @@ from mam import notes as text_channel
 from mam.base import Base
 from mam.errors import InputError
 from mam.notes import Message
+from mam.render import render
 from mam.values import Read, Turn
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def longest(base: Base | Endpoint) -> int:
 
 def described(base: Base | Endpoint, given: Sequence[Read], asked: Asked) -> str:
     """What the base was given, as text: slots with their weights, a blank line, then the prompt."""
-    lines = [f"[{read.weight:.2f}] {' '.join(read.slot.text.split())}" for read in given]
+    lines = [f"[{read.weight:.2f}] {' '.join(render(read.slot, read.dated).split())}" for read in given]
     lines += [asked.note] if asked.note else []
     text = base.shown(asked.prompt)
     return "\n".join([*lines, "", text]) if lines else text
@@ -113,11 +114,11 @@ def sizes(base: Base | Endpoint, integrator: Integrator | None, turn: Turn) -> t
         told = turn.sent[0]["messages"]
         whole, bare = (base.size(base.prompt(messages)) for messages in (told, text_channel.put(told, [])))
         return whole - bare, bare
-    slots = [] if turn.abstained else [read.slot for read in turn.reads if read.given]
+    given = [] if turn.abstained else [read for read in turn.reads if read.given]
     if integrator is None:  # another base answered, or none was asked
-        return sum(base.count(slot.text) for slot in slots), base.count(prompt_text(turn))
+        return sum(base.count(render(read.slot, read.dated)) for read in given), base.count(prompt_text(turn))
     prompt = base.tokenizer(prompt_text(turn), add_special_tokens=False)["input_ids"]
-    return sum(map(integrator.tokens, slots)), len(prompt)
+    return sum(map(integrator.tokens, given)), len(prompt)
 
 
 def _message(role: str, content: str) -> dict[str, str]:

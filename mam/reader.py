@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mam.index import EVIDENCE, SlotIndex
+from mam.render import asks_when, render
 from mam.reranker import Found, Judgement
 from mam.values import SAYS_WHO, Read, Slot
 
@@ -116,7 +117,7 @@ class Reader(nn.Module):
 
         `second_look`: see `Reranker.judge`.
         """
-        vector = torch.from_numpy(hidden).to(self.meaning.device)
+        vector, dated = torch.from_numpy(hidden).to(self.meaning.device), asks_when(query)
         asked = float(torch.sigmoid(self.asked(vector)))
         scores, parts = self._first(query, vector, index, now)
         top = scores.topk(min(k + RUNNERS_UP, len(index)))
@@ -125,7 +126,7 @@ class Reader(nn.Module):
         looked = max(asked, 1 - float(odds.softmax(-1)[-1])) >= limits.glance and len(slots) > 0
         if looked:
             first = (odds[:-1] - odds[-1]).tolist()
-            (judged,) = second_look([Found(query, [slot.text for slot in slots[:k]], first)])
+            (judged,) = second_look([Found(query, [render(slot, dated) for slot in slots[:k]], first)])
             odds = torch.cat([torch.from_numpy(judged.odds), torch.zeros(1)])
         *weights, null_weight = odds.softmax(-1).tolist()
         if looked:
@@ -138,5 +139,5 @@ class Reader(nn.Module):
             if looked and i < k:
                 shown[SAYS_WHO if i == judged.who else "second look"] = float(odds[i])
             given = decision == READ and weights[i] >= limits.given
-            reads.append(Read(slots[i], weights[i], shown, given))
+            reads.append(Read(slots[i], weights[i], shown, given, dated))
         return Reading(tuple(reads), null_weight, asked, decision)

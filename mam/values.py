@@ -111,6 +111,7 @@ class Read:
     weight: float  # 0..1; the weights of a reading and its null weight sum to one
     parts: dict[str, float] = field(default_factory=dict)  # the addends of its score, log-odds
     given: bool = True  # False: a runner-up, weighed but not handed to the base
+    dated: bool = False  # the message asks when, so it is read with the day it was told on (see `mam.render`)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from mam import base as bases
 from mam.cli import main
 from mam.errors import InputError, WeightsError
 from mam.model import MemoryModel
+from mam.render import asks_when, render
 from mam.reranker import Found, Reranker
 from mam.train import cli, loop
 from mam.train.card import write_card
@@ -262,7 +263,7 @@ def test_scenes_are_reproducible_and_label_what_is_asked():
     assert one == again and one != scene(6)
     for asked in one.asked:
         assert bool(asked.rows) == (asked.type != "unknown")
-        told = " ".join(one.slots[row].text.lower() for row in asked.rows)
+        told = " ".join(render(one.slots[row], asks_when(asked.text)).lower() for row in asked.rows)
         assert all(value.lower() in told for value in asked.values)
 
 

@@ -22,7 +22,7 @@ from mam import fetch
 from mam.bench import baselines, common, metrics, sets
 from mam.bench.parts import digest
 from mam.bench.scoring import share, untold
-from mam.integrator import render
+from mam.render import render
 from mam.space import MOST_READ, Space
 from mam.values import Turn
 
@@ -129,7 +129,7 @@ def _answering(question: sets.Asked, turn: Turn, written: dict[str, list[str]]) 
     """What the base was given of the evidence; nothing for a question that has no answer."""
     evidence = {slot for id in question.evidence for slot in written[id]}
     answers = question.category != metrics.ADVERSARIAL
-    return [render(read.slot) for read in turn.reads if answers and read.given and read.slot.id in evidence]
+    return [render(read.slot, read.dated) for read in turn.reads if answers and read.given and read.slot.id in evidence]
 
 
 def _score(row: dict, reply: str) -> float:

@@ -7,6 +7,7 @@ one plain rule, because people do not agree on a better one: "next Friday" is th
 
 from __future__ import annotations
 
+import re
 from datetime import date, timedelta
 from random import Random
 
@@ -17,6 +18,12 @@ MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
+_DAY = (
+    r"(?:yesterday|today|last [A-Z]\w+day|on [A-Z]\w+ \d+|on \d+ [A-Z]\w+|on the \d+\w\w of [A-Z]\w+"
+    r"|[\w-]+ (?:days|weeks) ago)"
+)
+_NEEDS_DAY = re.compile(r"\b(?:was|were|is|be|been|on|of|since|until|till|before|after|from|that|dates?|it|only|ever)$")
+_AHEAD = re.compile(r"\b(?:is|are|will|going|due|booked|opens?|closes?|comes?|goes|starts?|ends?|leaves?|arrives?)\b")
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -35,6 +42,19 @@ def named_day(random: Random, today: date, direction: str) -> tuple[str, date]:
 def written(day: date) -> str:
     """27 November 2026"""
     return f"{day.day} {MONTHS[day.month - 1]} {day.year}"
+
+
+def undated(text: str, day: str) -> str | None:
+    """What happened, without the words for the day that it tells; None where it tells none, or needs one.
+
+    >>> undated("I lost my umbrella last Friday (20 November 2026).", "20 November 2026")
+    'I lost my umbrella.'
+    """
+    found = re.search(rf",? ?\b{_DAY} \({re.escape(day)}\)", text, re.IGNORECASE)
+    if not found or _NEEDS_DAY.search(text[: found.start()]) or _AHEAD.search(text):
+        return None
+    left = f"{text[: found.start()]}{text[found.end() :]}".lstrip(", ")
+    return left[:1].upper() + left[1:]
 
 
 def _near(random: Random, today: date, direction: str) -> tuple[str, date]:

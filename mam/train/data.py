@@ -21,14 +21,18 @@ from mam.errors import InputError
 from mam.index import SlotIndex, words
 from mam.lives import (
     Life,
+    Question,
     commands,
     general_prompts,
     life,
     personal_questions,
 )
+from mam.lives.days import undated, written
 from mam.lives.plan import NAME
+from mam.render import asks_when
 from mam.values import ASSISTANT, USER, Candidate, Slot
 
+UNDATED = 0.4  # share of what happened on a day that is told without the day
 LED = 0.15  # share of training questions with something else said first
 RECALL = "recall"  # the kind of sentence that asks for what was told: it does ask something of the memory
 REVOICED, OTHERS = 0.15, 0.10  # shares of a user's facts put into the assistant's mouth, and into somebody else's
@@ -65,11 +69,7 @@ class Scene:
     idle: tuple[str, ...] = ()  # messages that ask nothing of a memory
     candidates: tuple[tuple[Candidate, bool], ...] = ()  # with the label: worth keeping
     now: datetime = NOW
-
-    @property
-    def personal(self) -> bool:
-        """A life, not passages: what is asked here only its user can have told."""
-        return bool(self.candidates)
+    personal: bool = False  # lives, not passages: what is asked here only those who lived them can have told
 
 
 def slot(row: int, text: str, told: datetime = NOW, speaker: str = USER) -> Slot:
@@ -87,7 +87,10 @@ def scene(seed: int, split: str = "train") -> Scene:
     )
     replaced = {f.replaces for f in one.facts if f.replaces is not None}
     rows = {i: row for row, i in enumerate(i for i in range(len(one.facts)) if i not in replaced)}
-    slots = [slot(row, one.facts[i].text, one.facts[i].told) for i, row in rows.items()]
+    dated = {q.evidence[0] for q in one.questions if q.type == "date" and asks_when(q.text)}
+    bare = {i: text for i in rows if i in dated and random.random() < UNDATED
+            if (text := undated(one.facts[i].text, one.facts[i].value))}  # fmt: skip
+    slots = [slot(row, bare.get(i, one.facts[i].text), one.facts[i].told) for i, row in rows.items()]
     candidates = _candidates(one)
     # A gate lets some chatter through; the reader has to live with it.
     junk = [c for c, keep in candidates if not keep and c.speaker == USER and not c.said.endswith("?")]
@@ -100,8 +103,7 @@ def scene(seed: int, split: str = "train") -> Scene:
         Asked(
             f"{random.choice(junk).said} {q.text}" if random.random() < led else q.text,
             tuple(rows[i] for i in q.evidence),
-            q.answer,
-            q.values,
+            *_reply(q, {i: written(one.facts[i].told.date()) for i in bare}),
             q.type,
             names.get(q.subject) if q.kind != NAME else None,
         )
@@ -115,7 +117,13 @@ def scene(seed: int, split: str = "train") -> Scene:
             if x.kind != RECALL]  # fmt: skip
     idle += random.sample(said, min(6, len(said)))
     now = max(f.told for f in one.facts) + timedelta(days=random.uniform(0.1, 60))
-    return Scene(tuple(slots), tuple(asked), tuple(idle), tuple(candidates), now)
+    return Scene(tuple(slots), tuple(asked), tuple(idle), tuple(candidates), now, personal=True)
+
+
+def _reply(question: Question, told: dict[int, str]) -> tuple[str, tuple[str, ...]]:
+    """The answer and its values; of what happened on a day that nobody told, the day that it was told on."""
+    day = next((told[i] for i in question.evidence if i in told), None)
+    return (question.answer, question.values) if day is None else (f"You told me that on {day}.", (day,))
 
 
 def _candidates(one: Life) -> list[tuple[Candidate, bool]]:

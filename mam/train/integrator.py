@@ -20,14 +20,16 @@ from torch import Tensor
 
 from mam.base import Base
 from mam.index import SlotIndex
-from mam.integrator import Integrator, render
+from mam.integrator import Integrator
 from mam.lives.generator import listed
 from mam.model import MemoryModel
+from mam.render import asks_when, render
 from mam.train.batch import Example, answer_logits
 from mam.train.data import Asked, Passage, Scene, passage_scene, scene
 from mam.train.loop import Part
+from mam.train.talks import talk_scene
 
-LIVES, PASSAGES = 8, 2  # examples of a step
+LIVES, TALKS, PASSAGES = 6, 2, 2  # examples of a step
 REUSED = 4  # questions asked of a scene before the next one is made
 K = 8
 SEVERAL = 0.4  # share of questions about a life that are drawn from those with several slots
@@ -62,11 +64,13 @@ class Examples:
             split,
         )
         self.life = lru_cache(maxsize=8)(lambda seed: self._indexed(scene(seed, split)))
+        self.talks = lru_cache(maxsize=8)(lambda seed: self._indexed(talk_scene(seed, split)))
         self.passages = lru_cache(maxsize=8)(lambda seed: self._indexed(passage_scene(seed, pool)))
 
     def batch(self, step: int) -> list[Trial]:
         random = Random(f"integrator {self.split} {step}")
         trials = [self._from(random, *self.life((step * LIVES + i) // REUSED)) for i in range(LIVES)]
+        trials += [self._from(random, *self.talks((step * TALKS + i) // REUSED)) for i in range(TALKS)]
         if self.pool:
             seeds = [(step * PASSAGES + i) // REUSED for i in range(PASSAGES)]
             trials += [self._from(random, *self.passages(seed)) for seed in seeds]
@@ -109,7 +113,7 @@ class Examples:
                 {"role": "assistant", "content": random.choice(said)},
             ] + messages
         ids, marked = self._answer(_heaviest_first(asked, weights), asked.values, asked.type == "list")
-        slots = tuple(render(s.slots[row]) for row in rows)
+        slots = tuple(render(s.slots[row], asks_when(asked.text)) for row in rows)
         logs = tuple(float(torch.log(torch.tensor(weights[row]))) for row in rows)
         return Trial(
             Example(slots, logs, tuple(self.base.prompt(messages)), ids),
@@ -155,7 +159,7 @@ def part(
     """What `loop.train` needs to train `integrator`; validation on about `trials` held-out questions."""
     examples = Examples(memory, integrator, pool, "train")
     held_out = Examples(memory, integrator, val_pool, "val")
-    val = [t for step in range(max(1, trials // (LIVES + PASSAGES))) for t in held_out.batch(step)]
+    val = [t for step in range(max(1, trials // (LIVES + TALKS + PASSAGES))) for t in held_out.batch(step)]
     groups = [
         {"params": [integrator.prefix], "lr": 5e-3},
         {"params": list(integrator.adapters.parameters()), "lr": 1e-3},

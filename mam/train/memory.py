@@ -22,6 +22,7 @@ from mam.gate import surface
 from mam.model import MemoryModel
 from mam.train.data import Passage, Scene, index_of, passage_scene, passages, revoiced, scene, talk
 from mam.train.loop import Part
+from mam.train.talks import talk_scene
 from mam.values import Candidate
 
 Labelled = Sequence[tuple[Candidate, bool]]
@@ -63,6 +64,7 @@ def part(model: MemoryModel, material: Material, held_out: Material, count: int)
         made = [scene(step * LIVES_A_STEP + i) for i in range(LIVES_A_STEP)]
         if material.passages:
             made += [passage_scene(step * PASSAGES_A_STEP + i, material.passages) for i in range(PASSAGES_A_STEP)]
+        made.append(talk_scene(step))
         return made, _some(Random(f"talk {step}"), material.talk, TALK_A_STEP)
 
     return Part(
@@ -181,5 +183,7 @@ def _encoded(model: MemoryModel, texts: Sequence[str]) -> dict[str, Tensor]:
 
 
 def scenes(split: str, count: int, pool: Sequence[Passage] = ()) -> list[Scene]:
-    """`count` lives of `split`, and a quarter as many sets of passages."""
-    return [scene(i, split) for i in range(count)] + [passage_scene(i, pool) for i in range(count // 4) if pool]
+    """`count` lives of `split`, and of talks and of sets of passages a quarter as many each."""
+    few = range(count // 4)
+    made = [scene(i, split) for i in range(count)] + [talk_scene(i, split) for i in few]
+    return made + [passage_scene(i, pool) for i in few if pool]

@@ -19,11 +19,13 @@ from torch import Tensor
 
 from mam.index import SlotIndex
 from mam.model import MemoryModel
+from mam.render import asks_when, render
 from mam.reranker import ANSWERS, WHO, Found, Reranker, informed
 from mam.train.data import Passage, Scene, passage_scene, scene
 from mam.train.loop import Part
+from mam.train.talks import talk_scene
 
-LIFE_PAIRS, PASSAGE_PAIRS = 48, 16  # of a step
+LIFE_PAIRS, TALK_PAIRS, PASSAGE_PAIRS = 40, 16, 16  # of a step
 REUSED = 3  # steps that draw from one scene: looking through it costs as much as half a step
 K = 8
 CHUNK = 16  # pairs of similar length that go through the encoder together
@@ -62,7 +64,7 @@ def cases(model: MemoryModel, s: Scene) -> list[Case]:
     for (text, rows, who, asks), vector in zip(messages, model.encode([m[0] for m in messages]), strict=True):
         best = model.reader.rank(text, vector, index, K, s.now)
         at = [int(slot.id) for slot, _ in best]
-        found = Found(text, [slot.text for slot, _ in best], [first for _, first in best])
+        found = Found(text, [render(slot, asks_when(text)) for slot, _ in best], [first for _, first in best])
         right = tuple(row in rows and row != who for row in at)
         made.append(Case(found, right, at.index(who) if who in at else None, who in rows, asks))
     return made
@@ -103,11 +105,13 @@ def part(model: MemoryModel, pool: Sequence[Passage], val: Sequence[Scene]) -> P
     head = model.reranker
     held_out = [case for s in val for case in cases(model, s)]
     life = lru_cache(maxsize=1)(lambda seed: cases(model, scene(seed)))
+    talk = lru_cache(maxsize=1)(lambda seed: cases(model, talk_scene(seed)))
     told = lru_cache(maxsize=1)(lambda seed: cases(model, passage_scene(seed, pool)))
 
     def batch(step: int) -> list[Pair]:
         random = Random(f"reranker {step}")
         made = sample(life(step // REUSED), random, LIFE_PAIRS)
+        made += sample(talk(step // REUSED), random, TALK_PAIRS)
         if pool:
             made += sample(told(step // REUSED), random, PASSAGE_PAIRS)
         return sorted((x for x in made if len(x.text) <= LONGEST), key=lambda x: len(x.message) + len(x.text))
