@@ -25,7 +25,7 @@ from mam.integrator import Integrator, IntegratorConfig
 from mam.model import PARTS as SAVED
 from mam.model import SHIPPED, MemoryModel, Settings, settings_of
 from mam.packs.files import used
-from mam.train import data, integrator, memory, relation, reranker
+from mam.train import integrator, memory, relation, reranker, sets
 from mam.train.card import hardware, records, write_card
 from mam.train.loop import Part, Schedule, forecast, seed_of, train
 from mam.train.memory import Material
@@ -128,7 +128,7 @@ def train_all(job: Job, base: Base | None) -> dict[str, dict[str, float]]:
     figures = {}
     _begin(job)
     material, held_out = Material.load(job.data, "train"), Material.load(job.data, "val")
-    learned = {"set of data": data.fingerprint(job.data)}
+    learned = {"set of data": sets.fingerprint(job.data)}
     if "memory" in job.parts:
         _seed("memory")
         anew = set(SAVED) <= set(job.parts) or not (job.made / SETTINGS).exists()

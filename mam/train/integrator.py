@@ -24,7 +24,7 @@ from mam.integrator import Integrator, render
 from mam.lives.generator import listed
 from mam.model import MemoryModel
 from mam.train.batch import Example, answer_logits
-from mam.train.data import Asked, Passage, Scene, passage_scene, scene
+from mam.train.data import Asked, Pool, Scene, passage_scene, scene
 from mam.train.loop import Part
 
 LIVES, PASSAGES = 8, 2  # examples of a step
@@ -52,7 +52,7 @@ class Examples:
         self,
         memory: MemoryModel,
         integrator: Integrator,
-        pool: list[Passage],
+        pool: Pool,
         split: str,
     ):
         self.memory, self.base, self.pool, self.split = (
@@ -148,8 +148,8 @@ def stop_of(base: Base) -> int | None:
 def part(
     memory: MemoryModel,
     integrator: Integrator,
-    pool: list[Passage],
-    val_pool: list[Passage],
+    pool: Pool,
+    val_pool: Pool,
     trials: int = 160,
 ) -> Part:
     """What `loop.train` needs to train `integrator`; validation on about `trials` held-out questions."""

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from mam.gate import surface
 from mam.model import MemoryModel
-from mam.train.data import Passage, Scene, index_of, passage_scene, passages, revoiced, scene, talk
+from mam.train.data import Pool, Scene, index_of, passage_scene, revoiced, scene
 from mam.train.loop import Part
+from mam.train.sets import passages, talk
 from mam.values import Candidate
 
 Labelled = Sequence[tuple[Candidate, bool]]
@@ -37,12 +38,12 @@ BATCH = 96  # texts encoded at once
 class Material:
     """Public data to train on beside the lives: passages with questions, and sentences of dialogues with labels."""
 
-    passages: Sequence[Passage] = ()
+    passages: Pool = Pool()
     talk: Labelled = ()
 
     @classmethod
     def load(cls, folder: Path | None, split: str) -> Material:
-        return cls(passages(folder, split), talk(folder, split)) if folder else cls()
+        return cls(Pool(passages(folder, split)), talk(folder, split)) if folder else cls()
 
 
 def part(model: MemoryModel, material: Material, held_out: Material, count: int) -> Part:
@@ -180,6 +181,6 @@ def _encoded(model: MemoryModel, texts: Sequence[str]) -> dict[str, Tensor]:
     return dict(zip(unique, torch.cat(parts), strict=True))
 
 
-def scenes(split: str, count: int, pool: Sequence[Passage] = ()) -> list[Scene]:
+def scenes(split: str, count: int, pool: Pool | None = None) -> list[Scene]:
     """`count` lives of `split`, and a quarter as many sets of passages."""
     return [scene(i, split) for i in range(count)] + [passage_scene(i, pool) for i in range(count // 4) if pool]

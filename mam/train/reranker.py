@@ -20,7 +20,7 @@ from torch import Tensor
 from mam.index import SlotIndex
 from mam.model import MemoryModel
 from mam.reranker import ANSWERS, WHO, Found, Reranker, informed
-from mam.train.data import Passage, Scene, passage_scene, scene
+from mam.train.data import Pool, Scene, passage_scene, scene
 from mam.train.loop import Part
 
 LIFE_PAIRS, PASSAGE_PAIRS = 48, 16  # of a step
@@ -98,7 +98,7 @@ def sample(made: Sequence[Case], random: Random, count: int) -> list[Pair]:
     return out
 
 
-def part(model: MemoryModel, pool: Sequence[Passage], val: Sequence[Scene]) -> Part:
+def part(model: MemoryModel, pool: Pool, val: Sequence[Scene]) -> Part:
     """What `loop.train` needs to train the reranker of `model`, whose first look is trained already."""
     head = model.reranker
     held_out = [case for s in val for case in cases(model, s)]
