@@ -194,8 +194,8 @@ def passage_scene(seed: int, pool: Pool) -> Scene:
     held = story[begin : begin + count] + others
     slots, asked = [], []
     for passage in held:
-        first, known = len(slots), passage.sentences[:SENTENCES]
-        slots += [slot(first + i, s, NOW - timedelta(days=1), "document") for i, s in enumerate(known)]
+        first, said = len(slots), passage.sentences[:SENTENCES]
+        slots += [slot(first + i, s, NOW - timedelta(days=1), "document") for i, s in enumerate(said)]
         answered = [found for found in passage.questions if found[1] < SENTENCES]
         for question, i, answer in random.sample(answered, min(QUESTIONS, len(answered))):
             asked.append(Asked(question, (first + i,), answer, (answer,), "passage"))
@@ -204,12 +204,8 @@ def passage_scene(seed: int, pool: Pool) -> Scene:
     near = [p for passage in others for p in pool.alike(passage)]
     anything = random.sample(pool.passages, min(HELD, len(pool.passages)))
     for passages, number in ((sections, 2), (near, 1), (anything, 1)):
-        free = [
-            question
-            for p in passages
-            for question, _, answer in p.questions
-            if question not in known and not _told(answer, slots, told)
-        ]
+        asked_there = ((question, answer) for p in passages for question, _, answer in p.questions)
+        free = list(dict.fromkeys(q for q, answer in asked_there if q not in known and not _told(answer, slots, told)))
         for question in random.sample(free, min(number, len(free))):
             asked.append(Asked(question, (), "", (), "unknown"))
             known.add(question)
