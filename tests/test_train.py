@@ -23,7 +23,7 @@ from mam.model import MemoryModel
 from mam.render import asks_when, render
 from mam.reranker import Found, Reranker
 from mam.train import cli, loop
-from mam.train.card import write_card
+from mam.train.card import LIVES, write_card
 from mam.train.data import revoiced, scene
 from mam.train.loop import Part, Schedule, forecast, train
 from mam.train.reranker import Case, pairs
@@ -71,6 +71,7 @@ def test_it_leaves_curves_and_a_card(trained):
     assert "Training runs" in card and "held-out" in card
     (record,) = json.loads((trained / "out" / "training.json").read_text())
     assert record["parts"] == list(cli.PARTS) and record["seconds"] >= 0
+    assert record["validated on"] == LIVES  # there was nothing else
 
 
 def test_attaching_another_base_leaves_all_that_writes_and_reads_as_it_is(trained, tmp_path, capsys):

@@ -22,7 +22,7 @@ from mam.gate import Gate
 from mam.integrator import IntegratorConfig
 from mam.model import SHIPPED, MemoryModel, Settings, settings_of
 from mam.reader import Reader, Thresholds
-from mam.train import cli, data, integrator, loop, memory, relation, reranker
+from mam.train import cli, integrator, loop, memory, relation, reranker
 from mam.train.data import scene
 from mam.train.loop import Part, Schedule, forecast, train
 from mam.values import Candidate
@@ -168,18 +168,6 @@ def test_an_integrator_is_bound_to_what_reads_not_to_how_that_was_rounded(tmp_pa
         assert (cli._reads(job) != before) == changes
         save_file(tensors, path)
     assert cli._reads(job) == before
-
-
-def test_the_public_data_is_known_by_its_bytes(tmp_path):
-    for name in (*data.SETS["train"], *data.SETS["val"], data.DIALOGUES):
-        (tmp_path / f"{name}.jsonl.gz").write_bytes(b"one")
-    found = data.fingerprint(tmp_path)
-    assert found == data.fingerprint(tmp_path) != data.fingerprint(None)
-    (tmp_path / f"{data.DIALOGUES}.jsonl.gz").write_bytes(b"two")
-    assert data.fingerprint(tmp_path) != found
-    (tmp_path / f"{data.DIALOGUES}.jsonl.gz").unlink()
-    with pytest.raises(InputError, match="is missing"):
-        data.fingerprint(tmp_path)
 
 
 # ---- damage and disks -----------------------------------------------------------------------------------------------

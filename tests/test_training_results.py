@@ -10,9 +10,9 @@ import numpy as np
 from mam.lives import life
 from mam.model import SHIPPED, Settings
 from mam.reader import Reading, Thresholds
-from mam.train.card import card, write_card
+from mam.train.card import EARLIER, LIVES, LIVES_AND_SETS, card, write_card
 from mam.train.data import Asked, Scene, slot
-from mam.train.tune import tune_gate, tune_reading, tune_relation
+from mam.train.tune import read_of_passages, tune_gate, tune_reading, tune_relation
 from mam.values import Candidate, Read
 
 # ---- thresholds ------------------------------------------------------------------------------------------------------
@@ -49,6 +49,25 @@ def test_reading_is_tuned_for_both_sides_and_for_ordinary_talk():
     tuned = tune_reading(Model(), [s])["reading"]
     assert 0.4 < tuned.read <= 0.8 and 0.6 < tuned.asked <= 0.95
     assert tuned.given == 0.07  # what is not tuned stays
+
+
+def test_what_the_thresholds_make_of_passages_is_told():
+    """Of three questions that a passage answers two are read, of two that none answers one is not."""
+    slots = (slot(0, "The mill was sold."), slot(1, "It burnt."))
+    read = {"What was sold?": True, "What burnt?": True, "What else?": False, "Who died?": True, "Why?": False}
+    asked = [Asked(text, (0,) if i < 3 else (), "", (), "passage") for i, text in enumerate(read)]
+
+    class Model:
+        dim = 4
+        encode = staticmethod(lambda texts: np.ones((len(texts), 4), np.float32))
+        keys = staticmethod(lambda hidden: hidden)
+
+        def read(self, text, hidden, index, k, now):
+            return Reading((), 0.5, 0.9, "read" if read[text] else "abstain")
+
+    scenes = [Scene(slots, tuple(asked[:2])), Scene(slots, tuple(asked[2:]))]
+    assert read_of_passages(Model(), scenes) == {"passages_read": 2 / 3, "passages_refused": 0.5}
+    assert read_of_passages(Model(), []) == {}
 
 
 def test_the_relation_is_tuned_to_set_most_facts_right():
@@ -90,6 +109,19 @@ def test_the_card_names_the_bases_and_their_terms(tmp_path):
     write_card(tmp_path, run_of("integrator", base="org/mine"))
     said = (tmp_path / "README.md").read_text()
     assert "SmolLM2-135M-Instruct (Apache-2.0)" in said and "org/mine (under its own terms)" in said
+
+
+def test_the_card_says_on_what_each_run_was_validated():
+    """Runs of before did not say; what chose their best steps is what benchmarks report on."""
+    old, new = run_of("memory", "reranker"), run_of("integrator", base="b") | {"validated on": LIVES_AND_SETS}
+    assert f"\nValidation: {EARLIER}." in card([old]) and "Wikipedia part" in EARLIER
+    said = card([new | {"parts": ["memory"], "base": None}, new])
+    assert (
+        f"\nValidation: {LIVES_AND_SETS}." in said and "Wikipedia" not in said and "FairytaleQA validation" not in said
+    )
+    both = card([old, new])
+    assert f"Validation of memory, reranker: {EARLIER}." in both and f"of integrator: {LIVES_AND_SETS}." in both
+    assert f"Validation: {LIVES}." in card([new | {"validated on": LIVES}])
 
 
 def test_the_shipped_weights_are_small_and_their_card_is_of_their_runs():

@@ -9,9 +9,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -19,11 +18,11 @@ from pathlib import Path
 
 from mam.conversations import spoken
 from mam.errors import InputError
+from mam.jsonl import UNREADABLE, damaged, field, lines, missing
 
 LOCOMO = "locomo_dev.json.gz"
 LOCOMO_TIME = "%I:%M %p on %d %B, %Y"
 PASSAGES = 40  # consecutive ones of SQuADShifts that make a document: about 200 sentences, as long as a story
-UNREADABLE = (OSError, EOFError, ValueError, RecursionError, zlib.error)  # what a damaged gzipped JSON file may raise
 
 
 # ---- LoCoMo ----------------------------------------------------------------------------------------------------------
@@ -69,7 +68,7 @@ def locomo(folder: Path | None) -> list[Talk]:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             samples = json.load(file)
     except UNREADABLE as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     if not isinstance(samples, list) or not samples:
         raise InputError(f"{path} holds no conversations; fetch it again.")
     return [_talk(sample, f"{path}, conversation {number}") for number, sample in enumerate(samples, 1)]
@@ -142,7 +141,7 @@ class Document:
 def squad(folder: Path | None, part: str) -> list[Document]:
     """A part of SQuADShifts ("wiki", "reddit", ...): every 40 consecutive passages are a document."""
     path = _there(folder, f"qa_squadshifts_{part}.jsonl.gz")
-    passages = [(text, list(rows)) for text, rows in groupby(_rows(path), key=lambda row: _row(row, "context", str))]
+    passages = [(text, list(rows)) for text, rows in groupby(lines(path), key=lambda row: _row(row, "context", str))]
     documents = []
     for number, start in enumerate(range(0, len(passages), PASSAGES), 1):
         text, questions = "", []
@@ -167,10 +166,10 @@ def stories(folder: Path | None, part: str) -> list[Document]:
     """FairytaleQA ("train", "val"): every story is a document, its sections known by number."""
     told, asked = (_there(folder, f"{kind}_fairytale_{part}.jsonl.gz") for kind in ("stories", "qa"))
     questions: dict[str, list[tuple]] = {}
-    for row in _rows(asked):
+    for row in lines(asked):
         questions.setdefault(_row(row, "story", str), []).append(row)
     documents = []
-    for row in _rows(told):
+    for row in lines(told):
         name, text, places = _row(row, "story", str), "", {}
         for section in _row(row, "sections", list):
             first, told_there = len(text), unwrapped(_part(row, section, "text", str))
@@ -205,22 +204,8 @@ def _there(folder: Path | None, name: str) -> Path:
         raise InputError(f"This benchmark needs --data DIR, the folder with {name}; the README says where to get it.")
     path = folder / name
     if not path.is_file():
-        raise InputError(f"{path} is missing; --data must name the folder with the public data sets.")
+        raise missing(path)
     return path
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} is damaged ({' '.join(str(error).split())[:100]}); fetch it again.")
-
-
-def _rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """(where it stands, row) of every line of a gzipped JSON lines file."""
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                yield f"{path}, line {number}", json.loads(line)
-    except UNREADABLE as error:
-        raise _damaged(path, error) from error
 
 
 def _row(row: tuple[str, dict], name: str, kind: type) -> object:
@@ -229,15 +214,6 @@ def _row(row: tuple[str, dict], name: str, kind: type) -> object:
 
 def _part(row: tuple[str, dict], part: object, name: str, kind: type) -> object:
     return field(part, name, kind, row[0])
-
-
-def field(of: object, name: str, kind: type, where: str) -> object:
-    """The field of a row, checked. Raises InputError that says where the row stands and what is wrong."""
-    value = of.get(name) if isinstance(of, dict) else None
-    if not isinstance(value, kind) or isinstance(value, bool) or value == "" and kind is str:
-        problem = "has no field" if value is None else "has something else than expected in the field"
-        raise InputError(f'{where}, {problem} "{name}"; fetch it again.')
-    return value
 
 
 def evenly(items: Sequence, count: int | None) -> list:

@@ -25,11 +25,12 @@ from mam.integrator import Integrator, IntegratorConfig
 from mam.model import PARTS as SAVED
 from mam.model import SHIPPED, MemoryModel, Settings, settings_of
 from mam.packs.files import used
-from mam.train import data, integrator, memory, relation, reranker
-from mam.train.card import hardware, records, write_card
+from mam.train import integrator, memory, relation, reranker, sets
+from mam.train.card import LIVES, LIVES_AND_SETS, hardware, records, write_card
+from mam.train.data import Scene
 from mam.train.loop import Part, Schedule, forecast, seed_of, train
 from mam.train.memory import Material
-from mam.train.tune import calibrate, tune_gate, tune_reading, tune_relation
+from mam.train.tune import calibrate, read_of_passages, tune_gate, tune_reading, tune_relation
 
 SEED = 0
 PARTS = {
@@ -121,14 +122,15 @@ def run(args: argparse.Namespace, attach: bool = False) -> int:
 
 
 def train_all(job: Job, base: Base | None) -> dict[str, dict[str, float]]:
-    """Train the parts in order, `base` being the integrator's; returns the figures of each part's best validation.
+    """Train the parts in order, `base` being the integrator's; returns the figures of each part's best validation, and
+    with those of the reader what its thresholds make of held-out passages.
 
     The memory model of the job is what it was until all of them are trained.
     """
     figures = {}
     _begin(job)
     material, held_out = Material.load(job.data, "train"), Material.load(job.data, "val")
-    learned = {"set of data": data.fingerprint(job.data)}
+    learned = {"set of data": sets.fingerprint(job.data)}
     if "memory" in job.parts:
         _seed("memory")
         anew = set(SAVED) <= set(job.parts) or not (job.made / SETTINGS).exists()
@@ -141,7 +143,7 @@ def train_all(job: Job, base: Base | None) -> dict[str, dict[str, float]]:
         if "reranker" not in job.parts and (job.made / "reranker.safetensors").exists():
             # it stays, but the first look is another one, and the thresholds are for both looks together
             model = MemoryModel.load(job.made, job.device, ["memory", "reranker"])
-            _keep(job, model, [], tune_reading(model, memory.scenes("val", job.validation)))
+            figures["memory"] |= _keep_reading(job, model, [], memory.scenes("val", job.validation, held_out.passages))
     if "reranker" in job.parts:
         _seed("reranker")
         model = MemoryModel.load(job.made, job.device, ["memory"])
@@ -149,9 +151,8 @@ def train_all(job: Job, base: Base | None) -> dict[str, dict[str, float]]:
         part = reranker.part(model, material.passages, val)
         figures["reranker"] = _train(job, part, **learned, **{"memory model": model.fingerprint})
         model.reranker.encoder.fold()
-        lives = [s for s in val if s.personal]
-        calibrate(model.reranker, [case for s in lives for case in reranker.cases(model, s)])
-        _keep(job, model, ["reranker"], tune_reading(model, lives))
+        calibrate(model.reranker, [case for s in val if s.personal for case in reranker.cases(model, s)])
+        figures["reranker"] |= _keep_reading(job, model, ["reranker"], val)
     if "relation" in job.parts:
         _seed("relation")
         model = MemoryModel.load(job.made, job.device, ["memory"])
@@ -210,6 +211,12 @@ def _keep(job: Job, model: MemoryModel, parts: list[str], tuned: dict) -> None:
     model.save(job.made, parts)
 
 
+def _keep_reading(job: Job, model: MemoryModel, parts: list[str], val: list[Scene]) -> dict[str, float]:
+    """The same with the thresholds of both looks together; returns what these make of passages."""
+    _keep(job, model, parts, tune_reading(model, [s for s in val if s.personal]))
+    return read_of_passages(model, [s for s in val if not s.personal])
+
+
 def _reads(job: Job) -> str:
     """Fingerprint of what reads: an integrator learns with it. Of what was trained, not of what was fitted to that
     afterwards, which a machine may round in another way each time that the run is gone on with."""
@@ -248,6 +255,7 @@ def _record(job: Job, figures: dict[str, dict[str, float]]) -> dict:
         "schedules": {name: _bounds(job.schedules[name]) for name in job.parts},
         "validation": figures,
         "data": ["lives", *(["SQuADShifts", "QAMR", "FairytaleQA", "Synthetic-Persona-Chat"] if job.data else [])],
+        "validated on": LIVES_AND_SETS if job.data else LIVES,
         "base": job.base if "integrator" in job.parts else None,
         "seed": SEED,
         "hardware": hardware(job.device),

@@ -6,18 +6,17 @@ Lives of "train" share no kind of fact, value or lead-in with those of "val" and
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import json
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from functools import cached_property
+from itertools import groupby
 from random import Random
 
 import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfVectorizer
 
-from mam.errors import InputError
 from mam.index import SlotIndex, words
 from mam.lives import (
     Life,
@@ -30,6 +29,7 @@ from mam.lives import (
 from mam.lives.days import undated, written
 from mam.lives.plan import NAME
 from mam.render import asks_when
+from mam.train.sets import Passage, says
 from mam.values import ASSISTANT, USER, Candidate, Slot
 
 UNDATED = 0.4  # share of what happened on a day that is told without the day
@@ -37,15 +37,11 @@ LED = 0.15  # share of training questions with something else said first
 RECALL = "recall"  # the kind of sentence that asks for what was told: it does ask something of the memory
 REVOICED, OTHERS = 0.15, 0.10  # shares of a user's facts put into the assistant's mouth, and into somebody else's
 NOW = datetime(2027, 3, 1, tzinfo=UTC)
-SETS = {
-    "train": (
-        "qa_squadshifts_reddit",
-        "qa_squadshifts_amazon",
-        "qa_qamr_dev",
-        "qa_fairytale_train",
-    ),
-    "val": ("qa_squadshifts_wiki", "qa_fairytale_val"),
-}
+HELD = 5  # passages of a scene
+DOCUMENT = "document"  # who tells what stands in one
+SECTIONS = (2, 3, 4)  # of them consecutive sections of one story
+SENTENCES, QUESTIONS = 30, 4  # of a passage at most
+ALIKE = 5  # passages that count as much alike one
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,8 @@ class Scene:
 
 
 def slot(row: int, text: str, told: datetime = NOW, speaker: str = USER) -> Slot:
-    return Slot(id=str(row), text=text, said=text, speaker=speaker, told=told)
+    document = speaker if speaker == DOCUMENT else None
+    return Slot(id=str(row), text=text, said=text, speaker=speaker, told=told, document=document)
 
 
 def scene(seed: int, split: str = "train") -> Scene:
@@ -157,134 +154,78 @@ def revoiced(random: Random, candidate: Candidate, keep: bool) -> tuple[Candidat
     return replace(candidate, speaker=random.choice(("Ana", "Ben", "Mum"))), True
 
 
-# ---- public question–answer sets ------------------------------------------------------------------------------
+# ---- passages --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Passage:
-    """Sentences of a passage, and questions with the sentence that answers each."""
+class Pool:
+    """Passages that scenes are made of: stories by section, and others, some of which are much alike."""
 
-    sentences: tuple[str, ...]
-    questions: tuple[tuple[str, int, str], ...]  # question, sentence, answer
+    def __init__(self, passages: Sequence[Passage] = ()):
+        self.passages = list(passages)
+        self.stories = [list(found) for story, found in groupby(self.passages, key=lambda p: p.story) if story]
+        self.others = [p for p in self.passages if not p.story]
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to make a scene of."""
+        return bool(self.others)
+
+    def alike(self, passage: Passage) -> list[Passage]:
+        """Those with most words in common with this one, which is none of a story; rare words count more.
+
+        None to or from a single sentence: what is asked about it, many a text would answer ("Who said something?").
+        """
+        if len(passage.sentences) == 1:
+            return []
+        several, vectors = self._several
+        row = several.index(passage)
+        near = (vectors @ vectors[row].T).toarray().ravel()
+        near[row] = -1
+        return [several[i] for i in np.argsort(-near, kind="stable")[:ALIKE] if near[i] > 0]
+
+    @cached_property
+    def _several(self) -> tuple[list[Passage], csr_matrix]:
+        """Passages of several sentences, of no story, and their words (passages, words), tf-idf, rows of length 1."""
+        several = [p for p in self.others if len(p.sentences) > 1]
+        weigh = TfidfVectorizer(analyzer=lambda p: sorted(words(" ".join(p.sentences))))
+        return several, weigh.fit_transform(several)
 
 
-def passages(folder: Path, split: str) -> list[Passage]:
-    """All passages of the sets of `split` found in `folder`. Raises InputError when a file is missing or damaged."""
-    out: list[Passage] = []
-    for name in SETS[split]:
-        by_text: dict[str, list[tuple[str, str]]] = {}
-        for row in _rows(folder / f"{name}.jsonl.gz"):
-            text, answer = row.get("context") or row.get("sentence"), _answer(row)
-            if text and answer and len(answer) <= 80:
-                by_text.setdefault(text if isinstance(text, str) else " ".join(text), []).append(
-                    (row["question"].strip(), answer)
-                )
-        for text, pairs in by_text.items():
-            sentences = sentences_of(text)
-            found = [(q, i, a) for q, a in pairs if (i := _holds(sentences, a)) is not None]
-            if found:
-                out.append(Passage(tuple(sentences), tuple(found)))
-    return out
+def passage_scene(seed: int, pool: Pool) -> Scene:
+    """Sections of a story and a few other passages as one memory, told by nobody in particular.
 
-
-def passage_scene(seed: int, pool: list[Passage]) -> Scene:
-    """A few passages as one memory, told by nobody in particular; questions about two more that are not in it."""
+    Beside the questions about them are some that nothing answers: two about other sections of the story, one about a
+    passage much like one that is held, and one about any. The answer to none of these is said in the memory.
+    """
     random = Random(f"passages {seed}")
-    held, absent = random.sample(pool, 5), random.sample(pool, 2)
+    story = random.choice(pool.stories) if pool.stories else []
+    count = min(random.choice(SECTIONS), len(story))
+    begin = random.randint(0, len(story) - count)
+    others = random.sample(pool.others, min(HELD - count, len(pool.others)))
+    held = story[begin : begin + count] + others
     slots, asked = [], []
     for passage in held:
-        first = len(slots)
-        slots += [slot(first + i, s, NOW - timedelta(days=1), "document") for i, s in enumerate(passage.sentences[:30])]
-        for question, i, answer in random.sample(passage.questions, min(4, len(passage.questions))):
-            if i < 30:
-                asked.append(Asked(question, (first + i,), answer, (answer,), "passage"))
-    for passage in absent:
-        if passage not in held:
-            asked.append(Asked(random.choice(passage.questions)[0], (), "", (), "unknown"))
+        first, said = len(slots), passage.sentences[:SENTENCES]
+        slots += [slot(first + i, s, NOW - timedelta(days=1), DOCUMENT) for i, s in enumerate(said)]
+        answered = [found for found in passage.questions if found[1] < SENTENCES]
+        for question, i, answer in random.sample(answered, min(QUESTIONS, len(answered))):
+            asked.append(Asked(question, (first + i,), answer, (answer,), "passage"))
+    told, known = [words(x.text) for x in slots], {question for p in held for question, _, _ in p.questions}
+    sections = story[:begin] + story[begin + count :]
+    near = [p for passage in others for p in pool.alike(passage)]
+    anything = random.sample(pool.passages, min(HELD, len(pool.passages)))
+    for passages, number in ((sections, 2), (near, 1), (anything, 1)):
+        asked_there = ((question, answer) for p in passages for question, _, answer in p.questions)
+        free = list(dict.fromkeys(q for q, answer in asked_there if q not in known and not _told(answer, slots, told)))
+        for question in random.sample(free, min(number, len(free))):
+            asked.append(Asked(question, (), "", (), "unknown"))
+            known.add(question)
     return Scene(tuple(slots), tuple(asked))
 
 
-def sentences_of(text: str) -> list[str]:
-    """Sentences of edited prose."""
-    return [s.strip() for s in re.split(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9])", text) if s.strip()]
-
-
-def fingerprint(folder: Path | None) -> str:
-    """Of the files in `folder` that are learned from or validated on; of none where lives are all there is.
-
-    Raises InputError when one is missing.
-    """
-    if folder is None:
-        return "lives"
-    digest = hashlib.sha256()
-    for name in (*SETS["train"], *SETS["val"], DIALOGUES):
-        file = folder / f"{name}.jsonl.gz"
-        try:
-            digest.update(name.encode() + hashlib.sha256(file.read_bytes()).digest())
-        except OSError as error:
-            raise _missing(file) from error
-    return digest.hexdigest()[:16]
-
-
-def _missing(file: Path) -> InputError:
-    return InputError(f"{file} is missing; --data must name the folder with the public data sets.")
-
-
-def _answer(row: dict) -> str:
-    answers = row.get("answers") or row.get("answer") or ""
-    first = answers[0] if isinstance(answers, list) and answers else answers
-    return (first.get("text", "") if isinstance(first, dict) else str(first)).strip()
-
-
-def _holds(sentences: list[str], answer: str) -> int | None:
-    return next((i for i, s in enumerate(sentences) if answer.lower() in s.lower()), None)
-
-
-def _rows(file: Path) -> list[dict]:
-    try:
-        with gzip.open(file, "rt", encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
-    except FileNotFoundError as error:
-        raise _missing(file) from error
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{file} is damaged ({error}); fetch it again.") from error
-
-
-# ---- real dialogues, for the gate -----------------------------------------------------------------------------------
-
-DIALOGUES = "dialogue_synthetic_persona_chat"
-_SELF = {"i", "my", "we", "our", "me", "mine"}
-
-
-def talk(folder: Path, split: str) -> list[tuple[Candidate, bool]]:
-    """Sentences of Synthetic-Persona-Chat with weak labels, its last tenth for validation.
-
-    Worth keeping: the lines of a persona, and what repeats most of such a line in a dialogue. Not worth keeping:
-    questions, and what does not speak of oneself at all. Everything in between is left out.
-    Raises InputError when the file is missing or damaged.
-    """
-    rows = _rows(folder / f"{DIALOGUES}.jsonl.gz")
-    cut = len(rows) * 9 // 10
-    out = []
-    for row in rows[:cut] if split == "train" else rows[cut:]:
-        before = ""
-        lines = row["persona_1"] + row["persona_2"]
-        out += [(Candidate(line, line, context=""), True) for line in lines]
-        for said in row["dialogue"]:
-            for sentence in sentences_of(said.partition(": ")[2]):
-                label = _weak_label(sentence, lines)
-                if label is not None:
-                    out.append((Candidate(sentence, sentence, context=before), label))
-                before = sentence
-    return out
-
-
-def _weak_label(sentence: str, persona: list[str]) -> bool | None:
-    if sentence.endswith("?") or not _SELF & set(re.findall(r"[a-z]+", sentence.lower())):
-        return False
-    said = words(sentence)
-    told = [words(line) for line in persona]
-    return True if any(len(said & line) >= max(2, 0.6 * len(line)) for line in told) else None
+def _told(answer: str, slots: Sequence[Slot], told: Sequence[set[str]]) -> bool:
+    """Whether one of the slots, whose words are `told`, has all that an answer says, and so may be one."""
+    wanted = words(answer)
+    return any(wanted <= said for said in told) if wanted else any(says(x.text, answer) for x in slots)
 
 
 def index_of(scene: Scene, dim: int) -> SlotIndex:

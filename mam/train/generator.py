@@ -29,8 +29,8 @@ from mam.packs.training import LOOKED, ROWS, Example, example, part
 from mam.packs.values import Pair, Sentence
 from mam.packs.weights import AdaptedLM
 from mam.train.card import hardware
-from mam.train.data import Passage, passages
 from mam.train.loop import Schedule, forecast, train
+from mam.train.sets import Passage, passages
 
 SEED, STEPS, EVERY, RATE = 0, 2400, 200, 1e-3
 DENSE = 4  # questions about a passage of one sentence from which it counts as asked about from all sides

@@ -25,7 +25,7 @@ from mam.lives.generator import listed
 from mam.model import MemoryModel
 from mam.render import asks_when, render
 from mam.train.batch import Example, answer_logits
-from mam.train.data import Asked, Passage, Scene, passage_scene, scene
+from mam.train.data import Asked, Pool, Scene, passage_scene, scene
 from mam.train.loop import Part
 from mam.train.talks import talk_scene
 
@@ -54,7 +54,7 @@ class Examples:
         self,
         memory: MemoryModel,
         integrator: Integrator,
-        pool: list[Passage],
+        pool: Pool,
         split: str,
     ):
         self.memory, self.base, self.pool, self.split = (
@@ -152,8 +152,8 @@ def stop_of(base: Base) -> int | None:
 def part(
     memory: MemoryModel,
     integrator: Integrator,
-    pool: list[Passage],
-    val_pool: list[Passage],
+    pool: Pool,
+    val_pool: Pool,
     trials: int = 160,
 ) -> Part:
     """What `loop.train` needs to train `integrator`; validation on about `trials` held-out questions."""

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from mam.gate import surface
 from mam.model import MemoryModel
-from mam.train.data import Passage, Scene, index_of, passage_scene, passages, revoiced, scene, talk
+from mam.train.data import Pool, Scene, index_of, passage_scene, revoiced, scene
 from mam.train.loop import Part
+from mam.train.sets import passages, talk
 from mam.train.talks import talk_scene
 from mam.values import Candidate
 
@@ -38,12 +39,12 @@ BATCH = 96  # texts encoded at once
 class Material:
     """Public data to train on beside the lives: passages with questions, and sentences of dialogues with labels."""
 
-    passages: Sequence[Passage] = ()
+    passages: Pool = Pool()
     talk: Labelled = ()
 
     @classmethod
     def load(cls, folder: Path | None, split: str) -> Material:
-        return cls(passages(folder, split), talk(folder, split)) if folder else cls()
+        return cls(Pool(passages(folder, split)), talk(folder, split)) if folder else cls()
 
 
 def part(model: MemoryModel, material: Material, held_out: Material, count: int) -> Part:
@@ -182,7 +183,7 @@ def _encoded(model: MemoryModel, texts: Sequence[str]) -> dict[str, Tensor]:
     return dict(zip(unique, torch.cat(parts), strict=True))
 
 
-def scenes(split: str, count: int, pool: Sequence[Passage] = ()) -> list[Scene]:
+def scenes(split: str, count: int, pool: Pool | None = None) -> list[Scene]:
     """`count` lives of `split`, and of talks and of sets of passages a quarter as many each."""
     few = range(count // 4)
     made = [scene(i, split) for i in range(count)] + [talk_scene(i, split) for i in few]

@@ -21,7 +21,7 @@ from mam.index import SlotIndex
 from mam.model import MemoryModel
 from mam.render import asks_when, render
 from mam.reranker import ANSWERS, WHO, Found, Reranker, informed
-from mam.train.data import Passage, Scene, passage_scene, scene
+from mam.train.data import Pool, Scene, passage_scene, scene
 from mam.train.loop import Part
 from mam.train.talks import talk_scene
 
@@ -100,7 +100,7 @@ def sample(made: Sequence[Case], random: Random, count: int) -> list[Pair]:
     return out
 
 
-def part(model: MemoryModel, pool: Sequence[Passage], val: Sequence[Scene]) -> Part:
+def part(model: MemoryModel, pool: Pool, val: Sequence[Scene]) -> Part:
     """What `loop.train` needs to train the reranker of `model`, whose first look is trained already."""
     head = model.reranker
     held_out = [case for s in val for case in cases(model, s)]

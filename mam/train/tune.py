@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from mam.index import SlotIndex
 from mam.lives import life
 from mam.model import MemoryModel
+from mam.reader import READ, Reading
 from mam.reranker import ANSWERS, Reranker
 from mam.train.data import Scene
 from mam.train.memory import sayings
@@ -52,15 +53,17 @@ def calibrate(head: Reranker, held_out: Sequence[Case]) -> None:
         head.first_look.fill_(share)
 
 
-def tune_reading(model: MemoryModel, scenes: Sequence[Scene], k: int = 8) -> dict:
-    """`asked` so that ordinary messages stay ordinary; then `read` so that answering and abstaining go right alike."""
+def tune_reading(model: MemoryModel, lives: Sequence[Scene], k: int = 8) -> dict:
+    """`asked` so that ordinary messages stay ordinary; then `read` so that answering and abstaining go right alike.
+
+    On lives alone: only where a question is personal does a refusal promise something ("You haven't told me that.").
+    What a passage tells anybody may ask; where it is not read the base answers by itself, which no threshold here
+    weighs against a wrong read. What the thresholds make of passages is for `read_of_passages` to say.
+    """
     held, asked, answerable, personal = [], [], [], []
-    for s in scenes:
-        index = SlotIndex(model.dim)
-        index.add(s.slots, model.keys(model.encode([x.text for x in s.slots])))
+    for s in lives:
         queries = [(a.text, bool(a.rows), True) for a in s.asked] + [(t, False, False) for t in s.idle]
-        for (text, has, ask), hidden in zip(queries, model.encode([q for q, _, _ in queries]), strict=True):
-            reading = model.read(text, hidden, index, k, s.now)
+        for reading, (_, has, ask) in zip(_readings(model, s, [q for q, _, _ in queries], k), queries, strict=True):
             held.append(1 - reading.null_weight)
             asked.append(reading.asked)
             answerable.append(has)
@@ -71,6 +74,28 @@ def tune_reading(model: MemoryModel, scenes: Sequence[Scene], k: int = 8) -> dic
     # both sides are promised alike: what was told is found, and what was not is not made up
     read = max(GRID, key=lambda t: min(np.mean(missed[found] >= t), np.mean(missed[~found] < t)))
     return {"reading": replace(model.settings.reading, read=_number(read), asked=_number(ask))}
+
+
+def read_of_passages(model: MemoryModel, scenes: Sequence[Scene], k: int = 8) -> dict[str, float]:
+    """Shares of the questions about held-out passages that go right at the thresholds of `model`, by name.
+
+    Read where a passage that is held answers, not read where none does; nothing without such scenes.
+    """
+    went: dict[str, list[bool]] = {"passages_read": [], "passages_refused": []}
+    for s in scenes:
+        for asked, reading in zip(s.asked, _readings(model, s, [a.text for a in s.asked], k), strict=True):
+            read = reading.decision == READ
+            went["passages_read" if asked.rows else "passages_refused"].append(read == bool(asked.rows))
+    return {name: float(np.mean(right)) for name, right in went.items() if right}
+
+
+def _readings(model: MemoryModel, s: Scene, messages: Sequence[str], k: int) -> list[Reading]:
+    """What the model reads in a scene for each message."""
+    index = SlotIndex(model.dim)
+    index.add(s.slots, model.keys(model.encode([x.text for x in s.slots])))
+    return [
+        model.read(text, hidden, index, k, s.now) for text, hidden in zip(messages, model.encode(messages), strict=True)
+    ]
 
 
 def tune_relation(model: MemoryModel, lives: int, near: int = 8) -> dict:
