@@ -20,7 +20,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mam.bench import baselines, common, metrics, reading, sets
+from mam.bench import common, metrics, reading, sets
+from mam.bench.gold import with_gold
 from mam.bench.parts import digest
 from mam.errors import InputError
 from mam.values import Slot, Turn
@@ -171,7 +172,7 @@ def read(world: common.World, subset: Subset, text: str, asked: Sequence[Example
     with world.space() as space:
         slots = reading.ingest(space, sets.Document(subset.name, text, ()))
         turns = [common.ask(space, one.question, temporary=True, max_tokens=subset.max_tokens) for one in asked]
-    notes = [answering(one, turn) for one, turn in zip(asked, turns, strict=True)]
+    given = [answering(one, turn) for one, turn in zip(asked, turns, strict=True)]
     rows = [
         {
             "question": one.question,
@@ -187,13 +188,13 @@ def read(world: common.World, subset: Subset, text: str, asked: Sequence[Example
     def score(row: dict, reply: str) -> float:
         return metrics.best(subset.metric, reply, row["answers"])
 
-    rows = baselines.with_gold_prompt(world.base, rows, notes, score, max_tokens=subset.max_tokens)
+    rows = with_gold(world, rows, given, score, lambda slot: slot.text, subset.max_tokens)
     return {"questions": rows, "slots": len(slots)}
 
 
-def answering(example: Example, turn: Turn) -> list[str]:
+def answering(example: Example, turn: Turn) -> list[Slot]:
     """What the base was given that holds an answer word for word."""
-    return [read.slot.text for read in turn.reads if read.given and metrics.holds(read.slot.text, example.answers)]
+    return [read.slot for read in turn.reads if read.given and metrics.holds(read.slot.text, example.answers)]
 
 
 def stage(example: Example, turn: Turn, slots: Sequence[Slot]) -> str:
