@@ -88,26 +88,32 @@ def test_an_interrupted_search_does_not_try_a_prompt_twice(world, folder, tmp_pa
 
 
 def test_every_property_is_searched_from_the_best_so_far():
-    wanted = Choice("text_before", 5, True, source="text", unit=3)
-    tried = []
+    wanted, tried = Choice("text_before", 5, source="text", unit=3), []
 
-    def score(way, choice):  # one point for everything that is right
+    def score(way, choice):  # one point for everything that is right; which order makes no difference
         tried.append(choice)
         return float(
             sum(getattr(choice, name) == getattr(wanted, name) for name in ("form", "notes", "source", "unit"))
         )
 
     found = search.Search(score)
-    best = found.best("prompt_bm25", Choice("copying", 3), form=["copying", "text_before"], source=search.SOURCES,
-                      unit=search.UNITS, notes=search.COUNTS, best_last=search.ORDERS)  # fmt: skip
-    assert best == replace(wanted, best_last=False, score=4.0)  # which order makes no difference here: the first stays
+    best = found.best("prompt_bm25", Choice("copying", 3), *search.retrieval(["copying", "text_before"]))
+    assert best == replace(wanted, score=4.0)
     assert len(tried) == len({str(choice) for choice in tried}) == 1 + 1 + 1 + 1 + 3 + 1
     assert found.tried["prompt_bm25"][str(best)] == 4.0 and found.forms("prompt_bm25", 1) == ["text_before"]
 
 
+def test_a_chunk_is_compared_with_as_many_sentences():
+    """Three chunks beside three sentences would be three times the text, and lose for that alone."""
+    found = search.Search(lambda way, choice: -abs((choice.notes or 1) * choice.unit - 3) + (choice.unit == 3))
+    assert (
+        str(found.best("x", Choice("f", 3), *search.retrieval(["f"]))) == "f, 1 notes, best first, 3 sentences a note"
+    )
+
+
 def test_one_note_has_no_order():
     found = search.Search(lambda way, choice: float(choice.notes == 1))
-    assert found.best("x", Choice("copying", 3), notes=(1, 3), best_last=(False, True)).notes == 1
+    assert found.best("x", Choice("f", 3), *search.retrieval(["f"])).notes == 1
     assert not any("last" in name for name in found.tried["x"])
 
 
@@ -115,7 +121,7 @@ def test_prompts_that_differ_are_told_apart():
     """By what stands in the results; and what was chosen before there was more to choose stays as it was."""
     choices = [
         Choice("f", notes, last, source=source, unit=unit)
-        for notes in (None, 1) for last in (False, True) for source in search.SOURCES for unit in search.UNITS
+        for notes in (None, 1) for last in (False, True) for source in search.SOURCES for unit in (1, 3)
     ]  # fmt: skip
     assert len({str(choice) for choice in choices if choice.notes or not choice.best_last}) == 12
     assert str(prompts.CHOSEN["prompt_bm25"]) == "in_user, 3 notes, best first"

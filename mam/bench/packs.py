@@ -92,14 +92,12 @@ def _tuned(world: common.World, training: Sequence[sets.Document], each: int) ->
         lists = [form(given, question.text) for given, question in zip(notes, questions, strict=True)]
         return _percent(baselines.answers(world.base, lists, common.MAX_TOKENS), questions) or 0.0
 
-    found, (first, *_) = search.Search(score), prompts.READING
-    retrieved = {"source": search.SOURCES, "notes": search.COUNTS, "best_last": search.ORDERS}
+    found, forms = search.Search(score), list(prompts.READING)
+    retrieval = search.retrieval(forms, chunks=False)
     choices = {
-        "base": found.best("base", prompts.Choice("bare"), form=prompts.CLOSED),
-        "gold": found.best("gold", prompts.Choice(first), form=prompts.READING),
-        "prompt_bm25": found.best(
-            "prompt_bm25", prompts.Choice(first, search.FIRST), form=prompts.READING, **retrieved
-        ),
+        "base": found.best("base", prompts.Choice("bare"), search.each("form", prompts.CLOSED)),
+        "gold": found.best("gold", prompts.Choice(forms[0]), search.each("form", forms)),
+        "prompt_bm25": found.best("prompt_bm25", prompts.Choice(forms[0], search.FIRST), *retrieval),
     }
     return {"choices": {way: asdict(choice) for way, choice in choices.items()}, "tried": found.tried}
 

@@ -201,11 +201,10 @@ def scorer(
 def chosen(score: Callable[[str, Choice], float]) -> tuple[dict[str, Choice], dict]:
     """For each way of prompting what serves it best, and the score of all that was tried."""
     found, forms = search.Search(score), list(prompts.READING)
-    text = {"source": search.SOURCES, "unit": search.UNITS}
-    choices = {"gold_prompt": found.best("gold_prompt", Choice(forms[0]), form=forms, **text)}
-    retrieved = {**text, "notes": search.COUNTS, "best_last": search.ORDERS}
+    steps = search.each("form", forms), search.each("source", search.SOURCES), [{"unit": search.CHUNK}]
+    choices = {"gold_prompt": found.best("gold_prompt", Choice(forms[0]), *steps)}
     for way in RETRIEVED:
-        choices[way] = found.best(way, Choice(forms[0], search.FIRST), form=forms, **retrieved)
+        choices[way] = found.best(way, Choice(forms[0], search.FIRST), *search.retrieval(forms))
         forms = found.forms(way, FORMS)  # what suits one retrieval suits the next
     return choices, found.tried
 

@@ -6,7 +6,7 @@ prompts instead of hundreds. What was tried stays in the results. Knows neither 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from tqdm import tqdm
@@ -14,10 +14,10 @@ from tqdm import tqdm
 from mam.bench.prompts import Choice
 
 SOURCES = ("said", "text")
-UNITS = (1, 3)
 COUNTS = (1, 3, 5, 8)
 ORDERS = (False, True)  # best last
-FIRST = 3  # notes, before their number is tried
+FIRST = 3  # notes of a sentence each, before their number is tried
+CHUNK = 3  # sentences: as one note they say as much as the first notes do
 
 
 class Search:
@@ -27,17 +27,14 @@ class Search:
         self._score = score
         self._scored: dict[str, dict[str, Choice]] = {}
 
-    def best(self, way: str, start: Choice, **steps: Iterable) -> Choice:
+    def best(self, way: str, start: Choice, *steps: Sequence[dict]) -> Choice:
         """The choice that serves `way` best, with its score, beginning at `start`.
 
-        steps: values to try of each property of a choice, in the order in which they are tried.
+        steps: of each the changes to try, as fields of a choice; the best is kept before the next step.
         """
         best = self._tried(way, start)
-        for name, values in steps.items():
-            if name == "best_last" and best.notes == 1:
-                continue  # one note has no order
-            others = [replace(best, **{name: value}) for value in values]
-            tried = [self._tried(way, other) for other in tqdm(others, desc=f"{way}: {name}", dynamic_ncols=True)]
+        for changes in tqdm(steps, desc=f"prompts: {way}", unit="step", dynamic_ncols=True):
+            tried = [self._tried(way, replace(best, **change)) for change in changes]
             best = max([best, *tried], key=lambda choice: choice.score)  # what is no better changes nothing
         return best
 
@@ -53,6 +50,18 @@ class Search:
 
     def _tried(self, way: str, choice: Choice) -> Choice:
         known = self._scored.setdefault(way, {})
+        choice = replace(choice, best_last=choice.best_last and choice.notes != 1)  # one note has no order
         if str(choice) not in known:
             known[str(choice)] = replace(choice, score=self._score(way, choice))
         return known[str(choice)]
+
+
+def each(field: str, values: Iterable) -> list[dict]:
+    """A step: the values of one field."""
+    return [{field: value} for value in values]
+
+
+def retrieval(forms: Iterable[str], chunks: bool = True) -> list[list[dict]]:
+    """The steps for notes that are retrieved: form, text, sentences or chunks, how many, best first or last."""
+    chunk = [{"unit": CHUNK, "notes": 1}] if chunks else []
+    return [each("form", forms), each("source", SOURCES), chunk, each("notes", COUNTS), each("best_last", ORDERS)]
