@@ -11,7 +11,7 @@ import pytest
 from fakes import Blind, Generous, Mute, RuleMemory
 from published import QUESTIONS, fill, packed
 
-from mam.bench import baselines, cli, common, locomo, report, sets
+from mam.bench import baselines, cli, common, locomo, readme, report, sets
 from mam.bench.parts import Parts
 from mam.errors import InputError
 from mam.reader import Reading
@@ -230,10 +230,57 @@ def test_a_damaged_result_is_named(tmp_path):
         report.write(tmp_path)
 
 
-def test_all_goes_on_when_one_cannot_be_measured(world, monkeypatch, capsys):
-    benches = {"locomo": locomo.run, "fine": lambda *_: {"f1": 1.0}}
+def test_all_goes_on_when_one_cannot_be_measured(world, monkeypatch, capsys, tmp_path):
+    benches = {"locomo": locomo.run, "fine": lambda *_: {"f1": 1.0}, "scrolls": locomo.run}
     monkeypatch.setattr(cli, "BENCHES", benches)
-    with pytest.raises(InputError, match="Not measured: locomo"):
-        run(world, monkeypatch, "all")
+    with pytest.raises(InputError, match="Not measured: locomo, scrolls"):
+        run(world, monkeypatch, "all", "--json", tmp_path / "all.json")
     said = capsys.readouterr()
     assert "f1" in said.out and "--data" in said.err
+    content = json.loads((tmp_path / "all.json").read_text())
+    assert content["results"] == {"fine": {"f1": 1.0}} and content["left_out"].keys() == {"locomo", "scrolls"}
+    assert [path.name for path in tmp_path.iterdir()] == ["all.json"]
+
+
+def test_all_is_one_file_and_goes_on_where_it_stopped(world, monkeypatch, tmp_path):
+    times = []
+
+    def bench(name):
+        def measure(world, settings):
+            times.append(name)
+            if times == ["first", "second"]:
+                raise KeyboardInterrupt
+            return {"f1": len(times), "inner": common.parts(name, world, settings)("one", lambda: {"x": 1})}
+
+        return measure
+
+    monkeypatch.setattr(cli, "BENCHES", {name: bench(name) for name in ("first", "second")})
+    file, folder = tmp_path / "out" / "mine.json", tmp_path / "report"
+    command = "all", "--json", file, "--report", folder
+    with pytest.raises(KeyboardInterrupt):
+        run(world, monkeypatch, *command)
+    assert json.loads(file.read_text())["results"].keys() == {"first"}
+    assert run(world, monkeypatch, *command) == 0
+    assert times == ["first", "second", "second"]  # the first was not measured again
+    content = json.loads(file.read_text())
+    assert content["name"] == "all" and content["left_out"] == {}
+    assert {"base", "memory", "weights", "machine", "seconds", "settings", "date"} <= content.keys()
+    assert content["results"] == {"first": {"f1": 1, "inner": {"x": 1}}, "second": {"f1": 3, "inner": {"x": 1}}}
+    assert content["each"].keys() == content["results"].keys()
+    assert [path.name for path in file.parent.iterdir()] == ["mine.json"]
+    assert {"first.json", "second.json", "index.html", "first.questions.jsonl"} <= {p.name for p in folder.iterdir()}
+    run(world, monkeypatch, *command)  # a new one, since that was over
+    assert times[3:] == ["first", "second"]
+
+
+def test_a_run_of_all_is_as_good_as_one_of_each(tmp_path):
+    about = {"base": "b", "memory": "m", "machine": {}, "settings": {"limited": False}}
+    each = {name: {"seconds": n, "machine": {}, "date": f"day {n}"} for n, name in enumerate(("gate", "edit"))}
+    whole = {"name": "all", "results": {"gate": {"f1": 0.25}, "edit": {"edited_new": 0.5}}, "each": each, **about}
+    (tmp_path / "z.json").write_text(json.dumps({**whole, "left_out": {"packs": "no"}}))
+    page = report.write(tmp_path).read_text()
+    assert page.count("<section") == 2 and 'id="gate"' in page and "date day 1" in page and "0.2500" in page
+    assert "the new value | 0.5 |" in readme.tables(tmp_path) and "is kept | 0.25 |" in readme.tables(tmp_path)
+    (tmp_path / "gate.json").write_text(json.dumps({"name": "gate", "results": {"f1": 0.75}, **about}))
+    assert "is kept | 0.75 |" in readme.tables(tmp_path)  # what was run by itself counts
+    assert report.write(tmp_path).read_text().count("<section") == 2
