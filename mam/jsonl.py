@@ -20,10 +20,22 @@ UNREADABLE = (OSError, EOFError, ValueError, RecursionError, zlib.error)  # what
 
 def lines(path: Path) -> Iterator[tuple[str, Any]]:
     """(where it stands, row) of every line of a file. Raises InputError."""
+    number = 0
+    for number, line in enumerate(_lines(path), 1):
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except UNREADABLE as error:
+            raise damaged(f"{where},", error) from error
+        yield where, row
+    if not number:
+        raise InputError(f"{path} holds nothing; fetch it again.")
+
+
+def _lines(path: Path) -> Iterator[str]:
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                yield f"{path}, line {number}", json.loads(line)
+            yield from file
     except FileNotFoundError as error:
         raise missing(path) from error
     except UNREADABLE as error:
@@ -35,7 +47,7 @@ def field(of: object, name: str, kind: type, where: str) -> Any:
     value = of.get(name) if isinstance(of, dict) else None
     if value is None:
         raise InputError(f'{where}, has no field "{name}"; fetch it again.')
-    if not isinstance(value, kind) or isinstance(value, bool) or value == "" and kind is str:
+    if not isinstance(value, kind) or isinstance(value, bool) or isinstance(value, str) and not value.strip():
         raise unexpected(name, where)
     return value
 
@@ -56,5 +68,5 @@ def missing(path: Path) -> InputError:
     return InputError(f"{path} is missing; --data must name the folder with the public data sets.")
 
 
-def damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} is damaged ({' '.join(str(error).split())[:100]}); fetch it again.")
+def damaged(where: Path | str, error: Exception) -> InputError:
+    return InputError(f"{where} is damaged ({' '.join(str(error).split())[:100]}); fetch it again.")

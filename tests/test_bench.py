@@ -82,6 +82,51 @@ def test_untold(reply, said):
     assert scoring.untold(reply) is said
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "You haven't told me that.",
+        "You never mentioned it.",
+        "It was not mentioned.",
+        "Not mentioned in the conversation",
+        "No information available",
+        "I'm sorry, but I don't know what Ann cooked.",
+        "The name of the dog isn't specified.",
+        "The notes do not mention a dog.",
+        "That's not known.",
+        "Unknown.",
+        "Her age is unknown.",
+        "She likes tea. When she was born has never been explicitly stated.",
+        "I don't have that information.",
+    ],
+)
+def test_who_declines_says_that_it_is_not_known(reply):
+    assert scoring.declines(reply)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Caroline is not sure yet.",
+        "I'm not sure. Blue?",
+        "He did not say yes.",
+        "Melanie was not given a chance.",
+        "She met an unknown artist.",
+        "They don't have any pets.",
+        "She doesn't know how to swim.",
+        "I don't know how to swim.",
+        "He was not told about the party.",
+        "She doesn't remember her dream.",
+        "He never mentioned it to her.",
+        "She is not known for her cooking.",
+        "He cannot find his keys.",
+        "You told me that it is blue.",
+    ],
+)
+def test_who_answers_does_not_decline(reply):
+    assert not scoring.declines(reply)
+
+
 def test_nothing_measured_is_not_a_figure():
     assert scoring.share([]) is None
     assert scoring.f1(0, 0, 0) == {"precision": None, "recall": None, "f1": None}

@@ -1,143 +1,28 @@
-"""The benchmarks on real text: public files read as published, good memories told from bad ones, runs that resume."""
+"""The benchmarks on real text: good memories told from bad ones, runs that resume."""
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import re
-import time
 
-import datasets
 import numpy as np
 import pytest
-from fakes import Blind, Generous, Mute
+from fakes import Blind, Generous, Mute, RuleMemory
+from published import QUESTIONS, fill, packed
 
-from mam.bench import baselines, cli, common, locomo, longtext, metrics, reading, report, sets
+from mam.bench import baselines, cli, common, locomo, readme, report, sets
 from mam.bench.parts import Parts
 from mam.errors import InputError
-
-TALK = {
-    "session_1_date_time": "1:56 pm on 8 May, 2023",
-    "session_1": [
-        {"speaker": "Ann", "dia_id": "D1:1", "text": "I adopted a greyhound in Lisbon."},
-        {"speaker": "Bob", "dia_id": "D1:2", "text": "Nice!", "blip_caption": "a photo of my violin"},
-    ],
-    "session_2_date_time": "9:05 am on 1 June, 2023",
-    "session_2": [
-        {"speaker": "Bob", "dia_id": "D2:1", "text": "We moved to Oslo yesterday."},
-        {"speaker": "Ann", "dia_id": "D2:2", "text": "Ok."},
-    ],
-    "session_3_date_time": "9:05 am on 2 June, 2023",  # as published: a time without a session
-}
-QUESTIONS = [
-    {"question": "What greyhound did Ann adopt?", "answer": "a greyhound", "category": 4, "evidence": ["D1:1"]},
-    {"question": "Which moved to Oslo, greyhound?", "answer": "Oslo", "category": 1, "evidence": ["D1:1; D2:1", "D"]},
-    {"question": "What does Ann say to Oslo?", "answer": 2023, "category": 2, "evidence": ["D2:2"]},
-    {"question": "Who sang in Lisbon?", "adversarial_answer": "Bob", "category": 5, "evidence": ["D1:1"]},
-]
-
-
-def packed(path, content, lines=False):
-    with gzip.open(path, "wt", encoding="utf-8") as file:
-        file.write("\n".join(map(json.dumps, content)) if lines else json.dumps(content))
+from mam.reader import Reading
+from mam.space import MOST_READ
+from mam.values import Read
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A data folder with a little of everything."""
-    packed(tmp_path / sets.LOCOMO, [{"sample_id": "conv-1", "conversation": TALK, "qa": QUESTIONS}])
-    text = "The Lune is a river. We know that Edgar Vane built the mill.\n"
-    at = text.index("Edgar")
-    row = {"context": text, "question": "Who built the mill?", "answers": [{"text": "Edgar Vane", "start": at}]}
-    for part in ("wiki", "reddit"):
-        packed(tmp_path / f"qa_squadshifts_{part}.jsonl.gz", [row], lines=True)
-    section = {"section": "1", "text": "A fox went to\rthe well.\n\nIt was afraid\nof the hens."}
-    asked = {"story": "fox", "sections": ["1"], "question": "What did it fear?", "answers": ["the hens"], "kind": "x"}
-    for part in ("val", "train"):
-        packed(tmp_path / f"stories_fairytale_{part}.jsonl.gz", [{"story": "fox", "sections": [section]}], lines=True)
-        packed(tmp_path / f"qa_fairytale_{part}.jsonl.gz", [asked], lines=True)
+    fill(tmp_path)
     return tmp_path
-
-
-# ---- files -----------------------------------------------------------------------------------------------------------
-
-
-def test_locomo_as_published(folder):
-    (talk,) = sets.locomo(folder)
-    assert [turn.id for turn in talk.turns] == ["D1:1", "D1:2", "D2:1", "D2:2"]
-    assert talk.turns[1].text == "Nice! I am showing a photo of my violin."
-    assert f"{talk.turns[2].at:%Y-%m-%d %H:%M}" == "2023-06-01 09:05"
-    assert [question.evidence for question in talk.questions] == [("D1:1",), ("D1:1", "D2:1"), ("D2:2",), ("D1:1",)]
-    assert talk.questions[2].answer == "2023" and talk.questions[3].answer == ""
-
-
-@pytest.mark.parametrize("zone", ["America/Los_Angeles", "Asia/Tokyo"])
-def test_locomo_is_told_at_the_same_hour_everywhere(folder, world, monkeypatch, zone):
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", zone)
-        time.tzset()
-        (talk,) = sets.locomo(folder)
-        with world.space() as space:
-            locomo.tell(space, talk)
-            times = {
-                f"{turn.at.astimezone():%d %B %H:%M}" for chat in space.sessions() for turn in space.turns(chat.id)
-            }
-    time.tzset()
-    assert times == {"08 May 13:56", "01 June 09:05"}
-
-
-def test_documents_as_published(folder):
-    (wiki,), (story,) = sets.squad(folder, "wiki"), sets.stories(folder, "val")
-    assert wiki.text[wiki.questions[0].at :].startswith("Edgar Vane")
-    assert story.text == "A fox went to the well.\n\nIt was afraid of the hens.\n\n"
-    assert story.questions[0].within == (0, len(story.text))
-
-
-@pytest.mark.parametrize(
-    "break_it, named",
-    [
-        (lambda s: s[0]["conversation"].pop("session_2_date_time"), '"session_2_date_time"'),
-        (lambda s: s[0]["conversation"].update(session_1_date_time="a while ago"), "no time"),
-        (lambda s: s[0]["conversation"]["session_1"][0].pop("dia_id"), 'turn 1 of session_1, has no field "dia_id"'),
-        (lambda s: s[0]["conversation"].update(session_1="talk"), '"session_1"'),
-        (lambda s: s[0].pop("qa"), 'conversation 1, has no field "qa"'),
-        (lambda s: s[0]["qa"][0].pop("answer"), 'question 1, has no field "answer"'),
-        (lambda s: s[0]["qa"][0].update(category=7), '"category" is 7'),
-        (lambda s: s[0].update(conversation={}), '"session_1"'),
-        (lambda s: s.clear(), "no conversations"),
-    ],
-)
-def test_a_bad_conversation_is_named(tmp_path, break_it, named):
-    samples = json.loads(json.dumps([{"sample_id": "conv-1", "conversation": TALK, "qa": QUESTIONS}]))
-    break_it(samples)
-    packed(tmp_path / sets.LOCOMO, samples)
-    with pytest.raises(InputError, match=re.escape(named)) as caught:
-        sets.locomo(tmp_path)
-    assert sets.LOCOMO in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_missing_and_damaged_files_are_named(folder, tmp_path):
-    with pytest.raises(InputError, match="--data"):
-        sets.locomo(None)
-    with pytest.raises(InputError, match="nowhere.*is missing"):
-        sets.locomo(tmp_path / "nowhere")
-    whole = (folder / sets.LOCOMO).read_bytes()
-    for damaged in (b"half a file", whole[:-20], whole[:40] + b"\xff\xff" + whole[42:]):
-        (folder / sets.LOCOMO).write_bytes(damaged)
-        with pytest.raises(InputError, match=f"{sets.LOCOMO} is damaged"):
-            sets.locomo(folder)
-    packed(folder / "qa_squadshifts_wiki.jsonl.gz", [{"context": "a", "question": "b"}], lines=True)
-    with pytest.raises(InputError, match='wiki.jsonl.gz, line 1, has no field "answers"'):
-        sets.squad(folder, "wiki")
-    row = {"context": "A mill.", "question": "What?", "answers": [{"text": "mill", "start": 1}]}
-    packed(folder / "qa_squadshifts_wiki.jsonl.gz", [row], lines=True)
-    with pytest.raises(InputError, match='line 1, field "answers"'):
-        sets.squad(folder, "wiki")
-    row = {"story": "fox", "sections": [["1"]], "question": "What?", "answers": ["hens"], "kind": "x"}
-    packed(folder / "qa_fairytale_val.jsonl.gz", [row], lines=True)
-    with pytest.raises(InputError, match='line 1, field "sections"'):
-        sets.stories(folder, "val")
 
 
 # ---- LoCoMo ----------------------------------------------------------------------------------------------------------
@@ -158,13 +43,17 @@ def test_locomo_tells_memories_apart(world, folder, monkeypatch):
 
     asked = []
 
-    def perfect(base, lists, most):  # a base that says from a prompt whatever stands in it
+    def perfect(base, lists, most):  # a base that answers whatever is asked with the right note in its prompt
         asked.extend(lists)
-        return [messages[-1]["content"] for messages in lists]
+        answers = {question["question"]: str(question.get("answer")) for question in QUESTIONS}
+        return [next(a for q, a in answers.items() if q in messages[-1]["content"]) for messages in lists]
 
     monkeypatch.setattr(baselines, "answers", perfect)
     told = locomo.run(world, settings)
-    assert told["gate_off"]["lost"]["base"] < off["lost"]["base"] and told["gate_off"]["lost"]["integrating"] >= 0
+    assert told["gate_off"]["lost"]["base"] == 0 < off["lost"]["base"]
+    assert (
+        off["lost"]["integrating"] > 0
+    )  # by a prompt that base says nothing of use, but the right slot alone it echoes
     assert told["f1_1_4"] == good["f1_1_4"] and "Ann: I adopted a greyhound" in str(asked)
     assert not any("Who sang" in str(messages) for messages in asked)  # nothing can answer that
 
@@ -176,6 +65,44 @@ def test_locomo_tells_memories_apart(world, folder, monkeypatch):
 
     world.engine.memory = Blind()
     assert locomo.run(world, settings)["score_5"] == 0
+
+
+class Deep(RuleMemory):
+    """Reads whatever is nearest, but its second look finds what is farthest best; keeps what it was asked."""
+
+    def __init__(self):
+        self.looked = []
+
+    def read(self, query, hidden, index, k):
+        near = index.nearest(self.keys(hidden[None])[0], k)[::-1]
+        self.looked.append((query, hidden.tolist(), k))
+        weights = np.arange(len(near), 0, -1) / (len(near) * (len(near) + 1) / 2)
+        reads = [Read(slot, float(weight)) for (slot, _), weight in zip(near, weights, strict=True)]
+        return Reading(tuple(reads), 0.0, 0.9, "read")
+
+
+def test_recall_is_what_a_turn_ranks(world, folder):
+    """A second look at 64 slots finds another order than one at the few that a turn reads: both are told apart."""
+    facts = [f"My greyhound number {n} runs in Lisbon{' and Oslo' * n}." for n in range(12)]
+    talk = {"session_1_date_time": "1:56 pm on 8 May, 2023"}
+    talk["session_1"] = [{"speaker": "Ann", "dia_id": f"D1:{n}", "text": fact} for n, fact in enumerate(facts)]
+    question = {"question": " Greyhound \t number runs in Lisbon? ", "answer": "x", "category": 4}
+    asked = [question | {"evidence": [f"D1:{n}"]} for n in range(12)]
+    packed(folder / sets.LOCOMO, [{"sample_id": "conv-1", "conversation": talk, "qa": asked}])
+    world.engine.memory = memory = Deep()
+    (talk,) = sets.locomo(folder)
+    found = locomo.remembered(world, talk, talk.questions, False)
+    ranks, deep = ([row[name][0] for row in found["questions"]] for name in ("ranks", "ranks_deep"))
+    first = [11 - place for place in deep]  # all were looked at twice, and stand the other way round
+    assert sorted(first) == list(range(12))
+    # the eight that were read by their weights, the others as they were found
+    assert ranks == [7 - place if place < 8 else place for place in first]
+    whole = locomo.run(world, common.Settings(data=folder))
+    assert whole["recall_at_1"] == whole["gate_on"]["recall"]["at_1"]
+    assert whole["recall_deep"] == whole["gate_on"]["recall_deep"]
+    assert {k for _, _, k in memory.looked} == {common.K, MOST_READ}
+    assert len({query for query, _, _ in memory.looked}) == 1  # whichever k, the same text is looked at, twice
+    assert len({str(hidden) for _, hidden, _ in memory.looked}) == 1
 
 
 def test_asking_writes_nothing(world, folder):
@@ -206,95 +133,6 @@ def test_the_sum_of_two_rankings():
     assert set(found["bm25"][:2]) == {0, 1} and found["sum"][0] == 0
     (nothing,) = baselines.rankings(texts, ["the?"], Fixed())  # no word to look for: no order but a whole one
     assert sorted(nothing["bm25"]) == [0, 1, 2]
-
-
-# ---- documents -------------------------------------------------------------------------------------------------------
-
-
-def test_reading_asks_five_ways(world, folder, monkeypatch):
-    monkeypatch.setattr(common, "MAX_TOKENS", 60)
-    world.engine.memory = Generous()
-    results = reading.run(world, common.Settings(data=folder))
-    wiki = results["squadshifts_wiki"]
-    assert wiki["questions"] == wiki["documents"] == 1 and wiki["slots"] == 2
-    assert wiki["f1"].keys() == set(reading.WAYS)
-    assert wiki["f1"]["gold_slot"] == pytest.approx(100 * 2 * (2 / 7) / (1 + 2 / 7), abs=0.01)  # the sentence, echoed
-    assert 0 < results["ratio_to_gold"] <= 1 and results["prompts"].keys() == {"gold_prompt", *reading.RETRIEVED}
-    assert wiki["stages"]["answered"]["questions"] == 1
-    assert results["fairytale_val"]["f1_by_kind"].keys() == {"x"}
-
-    world.engine.memory = Mute()
-    mute = reading.run(world, common.Settings(data=folder))
-    assert mute["f1_memory"] == 0 and mute["squadshifts_wiki"]["stages"]["not_read"]["questions"] == 1
-
-
-def test_gold_is_where_the_answer_stands(world, folder):
-    (wiki,), (story,) = sets.squad(folder, "wiki"), sets.stories(folder, "val")
-    with world.space() as space:
-        assert "Edgar Vane" in reading.gold_slot(wiki.questions[0], reading.ingest(space, wiki)).said
-        assert reading.gold_slot(wiki.questions[0], []) is None
-    with world.space() as space:
-        assert "hens" in reading.gold_slot(story.questions[0], reading.ingest(space, story)).said
-
-
-# ---- LongBench and SCROLLS -------------------------------------------------------------------------------------------
-
-
-def rows(*items):
-    return ((f"line {number}", item) for number, item in enumerate(items, 1))
-
-
-def test_scrolls_rows():
-    text = "First part.\n\nSecond part."
-    found = longtext.of_scrolls(
-        rows(
-            {"id": "1_0", "input": f"Who?\n\n{text}", "output": "Ann"},
-            {"id": "1_0", "input": f"Who?\n\n{text}", "output": "Ann B."},
-        )
-    )
-    assert found == [longtext.Example("1_0", text, "Who?", ("Ann", "Ann B."))]
-    choices = "Why?\n\n (A) rain\n (B) snow\n\n (C) sun\n (D) wind"
-    (quality,) = longtext.of_scrolls(rows({"id": "2", "input": f"{choices}\n\n{text}", "output": "snow"}), options=True)
-    assert quality.text == text and quality.question == choices
-    with pytest.raises(InputError, match='line 1.*"input"'):
-        longtext.of_scrolls(rows({"id": "1", "input": "Who?", "output": "Ann"}))
-    with pytest.raises(InputError, match='line 1, has no field "output"'):
-        longtext.of_scrolls(rows({"id": "1", "input": "Who?\n\nText."}))
-
-
-def test_longbench_from_a_folder(world, tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    subset = longtext.LONGBENCH[3]
-    (tmp_path / "longbench").mkdir()
-    row = {"input": "Who built my mill?", "context": "I saw it.\n\nMy mill was built by Edgar.", "answers": ["Edgar"]}
-    (tmp_path / "longbench" / "hotpotqa.jsonl").write_text(json.dumps(row) + "\n")
-    monkeypatch.setattr(longtext, "LONGBENCH", (subset,))
-    world.engine.memory = Generous()
-    results = longtext.longbench(world, common.Settings(data=tmp_path))
-    assert results["hotpotqa"]["questions"] == 1
-    assert results["score"] == results["hotpotqa"]["score"] > 0
-    assert results["hotpotqa"]["stages"]["answered"]["questions"] == 1
-    (tmp_path / "longbench" / "hotpotqa.jsonl").write_text(json.dumps({"input": "Who?", "answers": ["Ann"]}) + "\n")
-    with pytest.raises(InputError, match='hotpotqa.jsonl, line 1, has no field "context"'):
-        longtext.load(subset, "longbench", tmp_path)
-
-
-def test_what_cannot_be_reached_is_said(tmp_path, monkeypatch):
-    def unreachable(*_, **__):
-        raise ConnectionError("no route to host")
-
-    monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    with pytest.raises(InputError, match="qasper of scrolls could not be read.*no route to host.*scrolls/qasper.jsonl"):
-        longtext.load(longtext.SCROLLS[0], "scrolls", tmp_path)
-
-
-def test_quality_is_scored_by_exact_match():
-    assert {subset.name: subset.metric for subset in longtext.SCROLLS} == {
-        "qasper": metrics.f1,
-        "narrative_qa": metrics.f1,
-        "quality": metrics.exact,
-    }
-    assert {subset.metric for subset in longtext.LONGBENCH} == {metrics.f1}
 
 
 # ---- runs that stop and go on ----------------------------------------------------------------------------------------
@@ -392,10 +230,57 @@ def test_a_damaged_result_is_named(tmp_path):
         report.write(tmp_path)
 
 
-def test_all_goes_on_when_one_cannot_be_measured(world, monkeypatch, capsys):
-    benches = {"locomo": locomo.run, "fine": lambda *_: {"f1": 1.0}}
+def test_all_goes_on_when_one_cannot_be_measured(world, monkeypatch, capsys, tmp_path):
+    benches = {"locomo": locomo.run, "fine": lambda *_: {"f1": 1.0}, "scrolls": locomo.run}
     monkeypatch.setattr(cli, "BENCHES", benches)
-    with pytest.raises(InputError, match="Not measured: locomo"):
-        run(world, monkeypatch, "all")
+    with pytest.raises(InputError, match="Not measured: locomo, scrolls"):
+        run(world, monkeypatch, "all", "--json", tmp_path / "all.json")
     said = capsys.readouterr()
     assert "f1" in said.out and "--data" in said.err
+    content = json.loads((tmp_path / "all.json").read_text())
+    assert content["results"] == {"fine": {"f1": 1.0}} and content["left_out"].keys() == {"locomo", "scrolls"}
+    assert [path.name for path in tmp_path.iterdir()] == ["all.json"]
+
+
+def test_all_is_one_file_and_goes_on_where_it_stopped(world, monkeypatch, tmp_path):
+    times = []
+
+    def bench(name):
+        def measure(world, settings):
+            times.append(name)
+            if times == ["first", "second"]:
+                raise KeyboardInterrupt
+            return {"f1": len(times), "inner": common.parts(name, world, settings)("one", lambda: {"x": 1})}
+
+        return measure
+
+    monkeypatch.setattr(cli, "BENCHES", {name: bench(name) for name in ("first", "second")})
+    file, folder = tmp_path / "out" / "mine.json", tmp_path / "report"
+    command = "all", "--json", file, "--report", folder
+    with pytest.raises(KeyboardInterrupt):
+        run(world, monkeypatch, *command)
+    assert json.loads(file.read_text())["results"].keys() == {"first"}
+    assert run(world, monkeypatch, *command) == 0
+    assert times == ["first", "second", "second"]  # the first was not measured again
+    content = json.loads(file.read_text())
+    assert content["name"] == "all" and content["left_out"] == {}
+    assert {"base", "memory", "weights", "machine", "seconds", "settings", "date"} <= content.keys()
+    assert content["results"] == {"first": {"f1": 1, "inner": {"x": 1}}, "second": {"f1": 3, "inner": {"x": 1}}}
+    assert content["each"].keys() == content["results"].keys()
+    assert [path.name for path in file.parent.iterdir()] == ["mine.json"]
+    assert {"first.json", "second.json", "index.html", "first.questions.jsonl"} <= {p.name for p in folder.iterdir()}
+    run(world, monkeypatch, *command)  # a new one, since that was over
+    assert times[3:] == ["first", "second"]
+
+
+def test_a_run_of_all_is_as_good_as_one_of_each(tmp_path):
+    about = {"base": "b", "memory": "m", "machine": {}, "settings": {"limited": False}}
+    each = {name: {"seconds": n, "machine": {}, "date": f"day {n}"} for n, name in enumerate(("gate", "edit"))}
+    whole = {"name": "all", "results": {"gate": {"f1": 0.25}, "edit": {"edited_new": 0.5}}, "each": each, **about}
+    (tmp_path / "z.json").write_text(json.dumps({**whole, "left_out": {"packs": "no"}}))
+    page = report.write(tmp_path).read_text()
+    assert page.count("<section") == 2 and 'id="gate"' in page and "date day 1" in page and "0.2500" in page
+    assert "the new value | 0.5 |" in readme.tables(tmp_path) and "is kept | 0.25 |" in readme.tables(tmp_path)
+    (tmp_path / "gate.json").write_text(json.dumps({"name": "gate", "results": {"f1": 0.75}, **about}))
+    assert "is kept | 0.75 |" in readme.tables(tmp_path)  # what was run by itself counts
+    assert report.write(tmp_path).read_text().count("<section") == 2

@@ -188,9 +188,11 @@ def test_a_missing_or_damaged_file_is_named(folder, name):
 
 
 def test_a_file_without_questions_is_named(folder):
-    write(folder, "qa_qamr_dev", [])
-    with pytest.raises(InputError, match="qa_qamr_dev.jsonl.gz holds no questions"):
-        passages(folder, "train")
+    unanswered = {"sentence": "Ada sings.", "question": "Who dances?", "answer": "Ben"}
+    for rows, problem in (([], "holds nothing"), ([unanswered], "holds no questions")):
+        write(folder, "qa_qamr_dev", rows)
+        with pytest.raises(InputError, match=f"qa_qamr_dev.jsonl.gz {problem}"):
+            passages(folder, "train")
 
 
 # ---- which sentence answers ------------------------------------------------------------------------------------------

@@ -105,9 +105,12 @@ class MiniLM:
 
 
 def retrieved(name: str, texts: Sequence[str], questions: Sequence[str], minilm: MiniLM, k: int) -> list[list[int]]:
-    """For each question, the indices of the k best texts, best first."""
+    """For each question, the indices of the k best texts, best first, by "prompt_bm25", "prompt_minilm" or
+    "prompt_sum", the sum of both as in `rankings`."""
     if not texts:
         return [[] for _ in questions]
+    if name == "prompt_sum":
+        return [[int(i) for i in found["sum"][:k]] for found in rankings(texts, questions, minilm)]
     if name == "prompt_bm25":
         index = BM25(texts)
         return [index.best(question, k) for question in questions]
@@ -142,16 +145,19 @@ def message_lists(
     ]
 
 
-def cut(base: Base | Endpoint, messages: prompts.Messages, room: int) -> list:
-    """A prompt as the base takes it; a history too long for it loses its oldest notes, never the question."""
+def cut(base: Base | Endpoint, messages: prompts.Messages, room: int, best_first: bool = False) -> list:
+    """A prompt as the base takes it; one too long for it loses notes, never the question.
+
+    The first ones, which are the oldest of a history, or if `best_first` the last ones.
+    """
     ids = base.prompt(messages)
     while (size := base.size(ids)) > room:
         longest = max(range(len(messages)), key=lambda i: len(messages[i]["content"]))
         lines = messages[longest]["content"].split("\n")
-        oldest = [i for i, line in enumerate(lines) if line.startswith("- ")]
-        if not oldest:
+        notes = [i for i, line in enumerate(lines) if line.startswith("- ")][:: -1 if best_first else 1]
+        if not notes:
             return ids[-room:]
-        drop = set(oldest[: max(1, len(oldest) * (size - room) // size)])
+        drop = set(notes[: max(1, len(notes) * (size - room) // size)])
         text = "\n".join(line for i, line in enumerate(lines) if i not in drop)
         messages = [*messages[:longest], {**messages[longest], "content": text}, *messages[longest + 1 :]]
         ids = base.prompt(messages)
@@ -226,9 +232,14 @@ def with_gold_prompt(
     return [{**row, "gold_prompt": found.get(number)} for number, row in enumerate(rows)]
 
 
-def answers(base: Base, lists: Sequence[prompts.Messages], max_tokens: int = 32, batch: int = 16) -> list[str]:
-    """Replies to message lists in their order; neighbours in length share a batch, so that little is padding."""
-    ids = [cut(base, messages, base.context - max_tokens) for messages in lists]
+def answers(
+    base: Base, lists: Sequence[prompts.Messages], max_tokens: int = 32, batch: int = 16, best_first: bool = False
+) -> list[str]:
+    """Replies to message lists in their order; neighbours in length share a batch, so that little is padding.
+
+    best_first: see `cut`.
+    """
+    ids = [cut(base, messages, base.context - max_tokens, best_first) for messages in lists]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     replies: list[str] = [""] * len(ids)
     for start in range(0, len(order), batch):

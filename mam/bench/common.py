@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 LIVES = 200  # of a full run
 MAX_TOKENS = 32  # of every reply, memory and baselines alike
 K = 8  # slots or sentences retrieved, memory and baselines alike
+ALL = "all"  # the name of a run of every benchmark
 MAM = Path(generator.__file__).parent.parent
 GENERATOR = SHIPPED.parent / "generator"  # of packs
 
@@ -169,7 +170,7 @@ def gate(world: World, on: bool) -> Iterator[None]:
 def parts(name: str, world: World, settings: Settings) -> Parts:
     """What an interrupted run of this benchmark with this code, these settings and weights has left, and a place for
     more."""
-    folders = [world.memory.folder or SHIPPED, *([GENERATOR] if name == "packs" else [])]
+    folders = [world.memory.folder or SHIPPED, *([GENERATOR] if name in ("packs", ALL) else [])]
     base = world.base.fingerprint if isinstance(world.base, Base) else world.base.id
     made = {
         "bench": name,
@@ -298,6 +299,27 @@ def report(name: str, world: World, settings: Settings, results: dict, seconds: 
         "settings": {**how, "data": settings.data and settings.data.name, "limited": bool(settings.lacks)},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def report_of_all(world: World, settings: Settings, contents: Sequence[dict], left_out: dict[str, str]) -> dict:
+    """The JSON of a run of all benchmarks, from those of each; left_out: why the others were not measured, by name."""
+    results = {content["name"]: content["results"] for content in contents}
+    each = {content["name"]: {key: content[key] for key in ("seconds", "machine", "date")} for content in contents}
+    seconds = sum(content["seconds"] for content in contents)
+    return {**report(ALL, world, settings, results, seconds), "each": each, "left_out": left_out}
+
+
+def by_name(contents: Iterable[dict]) -> dict[str, dict]:
+    """The JSON of each benchmark, those in a run of all taken apart; one that was run by itself counts before that."""
+    found = {}
+    for content in sorted(contents, key=lambda content: content["name"] != ALL):
+        if content["name"] != ALL:
+            found[content["name"]] = content
+            continue
+        about = {key: value for key, value in content.items() if key not in ("results", "each", "left_out")}
+        for name, results in content["results"].items():
+            found[name] = {**about, **content["each"][name], "name": name, "results": results}
+    return dict(sorted(found.items()))
 
 
 def write_json(path: Path, content: dict) -> None:

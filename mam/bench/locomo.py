@@ -3,11 +3,16 @@
 Once with the write gate as it is and once with it open. Every turn goes through `Chat.observe`, as an import does;
 every question is asked in a session of its own that writes nothing. Replies are scored by the official metric.
 
+`recall_at_k` is the share of evidence turns among the best k as a turn ranks them: the slots that the turn weighed, by
+their weights, then all others as the reader's first look finds them. In `recall_deep` the second look has judged 64
+slots and not eight: what reading more would find.
+
 A question of categories 1 to 4 passes three stages, and what its reply lacks to a full score is put down to the first
 at which it failed: every evidence turn has an active slot (else "not_kept"), every evidence turn has a slot among those
 given to the base (else "not_read"), the base answers. What it answers wrongly was lost in "integrating" if it answers
-rightly with the evidence's slots alone in its prompt, else in the "base" (see `metrics.losses`). F1 and the four losses
-add up to 100. Evaluation only: nothing in this project is trained or tuned on LoCoMo.
+rightly when it is given the evidence's slots and nothing else, in its prompt or through the integrator, else in the
+"base" (see `metrics.losses`). F1 and the four losses add up to 100. Evaluation only: nothing in this project is trained
+or tuned on LoCoMo, and that prompt has the form that serves best on other documents (`prompts.GOLD`).
 """
 
 from __future__ import annotations
@@ -20,15 +25,15 @@ from tqdm import tqdm
 
 from mam import fetch
 from mam.bench import baselines, common, metrics, sets
+from mam.bench.gold import with_gold
 from mam.bench.parts import digest
-from mam.bench.scoring import share, untold
-from mam.render import render
+from mam.bench.scoring import declines, share
 from mam.space import MOST_READ, Space
-from mam.values import Turn
+from mam.values import Slot, Turn
 
 TOP = (1, 5, 10, 25, 50)
 STAGES = ("not_kept", "not_read", "answered")
-SECONDS = ("tell", "rank", "answer", "gold_prompt")
+SECONDS = ("tell", "answer", "rank", "gold")
 FEW = 20  # questions of each conversation, times --limit, in a limited run
 
 
@@ -77,16 +82,16 @@ def remembered(world: common.World, talk: sets.Talk, asked: Sequence[sets.Asked]
         with clock("tell"), common.gate(world, gate):
             written = tell(space, talk)
         slots = {slot.id for slot in space.slots()}
-        rows, notes = [], []
+        rows, evidence = [], []
         for question in tqdm(asked, desc=f"{talk.id}, gate {'on' if gate else 'off'}", leave=False, dynamic_ncols=True):
-            with clock("rank"):
-                ranks = places(question, ranking(world, space, question.text, written))
             with clock("answer"):
                 turn = common.ask(space, question.text, temporary=True)
-            rows.append(_row(question, turn, ranks, _stage(question, turn, written, slots)))
-            notes.append(_answering(question, turn, written) if rows[-1]["stage"] == STAGES[-1] else [])
-    with clock("gold_prompt"):
-        rows = baselines.with_gold_prompt(world.base, rows, notes, _score, max_tokens=common.MAX_TOKENS)
+            with clock("rank"):
+                ranks = _ranks(world, space, question, turn, written)
+            rows.append(_row(question, turn, _stage(question, turn, written, slots)) | ranks)
+            evidence.append(_answering(question, turn, written) if rows[-1]["stage"] == STAGES[-1] else [])
+    with clock("gold"):
+        rows = with_gold(world, rows, evidence, _score)
     kept = [bool(slots & set(written[id])) for question in asked for id in question.evidence]
     wrote = [bool(written[id]) for question in asked for id in question.evidence]
     return {
@@ -111,25 +116,39 @@ def tell(space: Space, talk: sets.Talk) -> dict[str, list[str]]:
     return written
 
 
-def ranking(world: common.World, space: Space, question: str, written: dict[str, list[str]]) -> list[str]:
-    """Turns as the reader ranks them: the best 64 slots as it weighs them, then the others as its first look does."""
-    slots = [read.slot.id for read in space.read(question, MOST_READ).reads]
-    hidden = world.memory.encode([question])[0]
-    if len(space.index):
-        found = world.memory.reader.rank(question, hidden, space.index, len(space.index), datetime.now(UTC))
-        slots += [slot.id for slot, _ in found]
-    turns: dict[str, list[str]] = {}
+def _ranks(world: common.World, space: Space, question: sets.Asked, turn: Turn, written: dict[str, list[str]]) -> dict:
+    """Places of the evidence as the turn ranked all turns, and as it would have if its second look went deeper."""
+    others = first_look(world, space, turn.text)
+    read = {"ranks": turn.reads, "ranks_deep": space.read(turn.text, MOST_READ).reads}
+    return {
+        name: places(question, said_in([*(one.slot for one in reads), *others], written))
+        for name, reads in read.items()
+    }
+
+
+def first_look(world: common.World, space: Space, query: str) -> list[Slot]:
+    """All active slots as the reader's first look ranks them."""
+    if not len(space.index):
+        return []
+    hidden = world.memory.encode([query])[0]
+    found = world.memory.reader.rank(query, hidden, space.index, len(space.index), datetime.now(UTC))
+    return [slot for slot, _ in found]
+
+
+def said_in(slots: Iterable[Slot], written: dict[str, list[str]]) -> list[str]:
+    """The turns that left these slots, in their order."""
+    left: dict[str, list[str]] = {}
     for turn, ids in written.items():
         for id in ids:
-            turns.setdefault(id, []).append(turn)
-    return list(dict.fromkeys(turn for id in slots for turn in turns.get(id, ())))
+            left.setdefault(id, []).append(turn)
+    return list(dict.fromkeys(turn for slot in slots for turn in left.get(slot.id, ())))
 
 
-def _answering(question: sets.Asked, turn: Turn, written: dict[str, list[str]]) -> list[str]:
+def _answering(question: sets.Asked, turn: Turn, written: dict[str, list[str]]) -> list[Slot]:
     """What the base was given of the evidence; nothing for a question that has no answer."""
     evidence = {slot for id in question.evidence for slot in written[id]}
     answers = question.category != metrics.ADVERSARIAL
-    return [render(read.slot, read.dated) for read in turn.reads if answers and read.given and read.slot.id in evidence]
+    return [read.slot for read in turn.reads if answers and read.given and read.slot.id in evidence]
 
 
 def _score(row: dict, reply: str) -> float:
@@ -144,7 +163,7 @@ def _stage(question: sets.Asked, turn: Turn, written: dict[str, list[str]], acti
     return "answered" if all(given & set(written[id]) for id in question.evidence) else "not_read"
 
 
-def _row(question: sets.Asked, turn: Turn, ranks: list[int | None], stage: str) -> dict:
+def _row(question: sets.Asked, turn: Turn, stage: str) -> dict:
     """The official metric knows one way of abstaining, so an abstention of the memory model is put into its words."""
     adversarial = question.category == metrics.ADVERSARIAL
     said = metrics.NOT_MENTIONED if adversarial and turn.abstained else turn.reply
@@ -154,8 +173,7 @@ def _row(question: sets.Asked, turn: Turn, ranks: list[int | None], stage: str) 
         "reply": turn.reply,
         "category": question.category,
         "score": metrics.locomo(question.category, said, question.answer),
-        "abstained": turn.abstained or untold(turn.reply),
-        "ranks": ranks,
+        "abstained": turn.abstained or declines(turn.reply),
         "stage": stage,
     }
 
@@ -171,6 +189,7 @@ def results(answered: dict[str, list[dict]], ranked: list[dict]) -> dict:
     return {
         **{f"recall_at_{k}": on["recall"][f"at_{k}"] for k in TOP},
         **{key: on[key] for key in ("f1_1_4", "score_5", "abstained_5", "false_abstained_1_4")},
+        "recall_deep": on["recall_deep"],
         "gate_on": on,
         "gate_off": off,
         "recall_without_memory": recall,
@@ -190,6 +209,7 @@ def _summary(talks: list[dict]) -> dict:
         "false_abstained_1_4": share(row["abstained"] for row in asked),
         "recall": _recall(row["ranks"] for row in rows),
         "recall_1_4": _recall(row["ranks"] for row in asked),
+        "recall_deep": _recall(row["ranks_deep"] for row in rows),
         **metrics.losses(asked, STAGES),
         "turns": sum(talk["turns"] for talk in talks),
         "slots": sum(talk["slots"] for talk in talks),

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mam.bench import baselines, common, metrics, reading, sets
+from mam.bench import common, metrics, reading, sets
+from mam.bench.gold import with_gold
 from mam.bench.parts import digest
 from mam.errors import InputError
 from mam.values import Slot, Turn
@@ -61,7 +62,7 @@ def of_longbench(rows: Iterator[tuple[str, dict]]) -> list[Example]:
             str(number),
             sets.field(row, "context", str, where),
             sets.field(row, "input", str, where),
-            tuple(map(str, sets.field(row, "answers", list, where))),
+            tuple(sets.strings(row, "answers", where)),
         )
         for number, (where, row) in enumerate(rows)
     ]
@@ -78,7 +79,7 @@ def of_scrolls(rows: Iterator[tuple[str, dict]], options: bool = False) -> list[
         if id in found:
             found[id] = Example(id, found[id].text, found[id].question, (*found[id].answers, answer))
             continue
-        given = sets.field(row, "input", str, where)
+        given = sets.field(row, "input", str, where).strip()
         cut = given.find("\n\n", given.find("(D)") if options else 0)
         if cut < 0:
             raise InputError(f'{where}, field "input" has no text after its question; fetch it again.')
@@ -114,21 +115,26 @@ SCROLLS = (
 def load(subset: Subset, benchmark: str, folder: Path | None) -> list[Example]:
     """The examples of a set, from the folder if they are there, else from the hub (then cached by `datasets`).
 
-    Raises InputError when they cannot be reached, or a field is missing.
+    Raises InputError when they cannot be reached, the file is damaged, or a field is missing.
     """
     import datasets  # here and not above: it takes a second to import, and no other benchmark needs it
 
     local = folder and folder / benchmark / f"{subset.name}.jsonl"
-    file = str(local) if local and local.is_file() else f"zip://{subset.member}::{subset.url}"
+    here = bool(local and local.is_file())
+    file = str(local) if here else f"zip://{subset.member}::{subset.url}"
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what is wrong is said below, in one line
     try:
         rows = datasets.load_dataset("json", data_files=file, split="train")
     except Exception as error:  # it raises whatever its file systems and parsers raise
-        why = " ".join(str(error).split())[:120] or type(error).__name__
+        cause = error.__cause__ or error
+        why = " ".join(str(cause).split())[:120] or type(cause).__name__
+        if here:
+            raise InputError(f"{file} is damaged ({why}); fetch it again.") from error
         place = folder / benchmark if folder else f"DIR/{benchmark}"
         raise InputError(
-            f"The set {subset.name} of {benchmark} could not be read from {file} ({why}); check the connection, or "
-            f"unpack {subset.member} from {subset.url} to {place}/{subset.name}.jsonl and give --data."
+            f"The set {subset.name} of {benchmark} could not be fetched from {subset.url} ({why}); check the "
+            f"connection, or unpack {subset.member} from there to {place}/{subset.name}.jsonl and give --data."
         ) from error
     return subset.examples((f"{file}, line {number}", row) for number, row in enumerate(rows, 1))
 
@@ -166,7 +172,7 @@ def read(world: common.World, subset: Subset, text: str, asked: Sequence[Example
     with world.space() as space:
         slots = reading.ingest(space, sets.Document(subset.name, text, ()))
         turns = [common.ask(space, one.question, temporary=True, max_tokens=subset.max_tokens) for one in asked]
-    notes = [answering(one, turn) for one, turn in zip(asked, turns, strict=True)]
+    given = [answering(one, turn) for one, turn in zip(asked, turns, strict=True)]
     rows = [
         {
             "question": one.question,
@@ -182,13 +188,13 @@ def read(world: common.World, subset: Subset, text: str, asked: Sequence[Example
     def score(row: dict, reply: str) -> float:
         return metrics.best(subset.metric, reply, row["answers"])
 
-    rows = baselines.with_gold_prompt(world.base, rows, notes, score, max_tokens=subset.max_tokens)
+    rows = with_gold(world, rows, given, score, subset.max_tokens)
     return {"questions": rows, "slots": len(slots)}
 
 
-def answering(example: Example, turn: Turn) -> list[str]:
+def answering(example: Example, turn: Turn) -> list[Slot]:
     """What the base was given that holds an answer word for word."""
-    return [read.slot.text for read in turn.reads if read.given and metrics.holds(read.slot.text, example.answers)]
+    return [read.slot for read in turn.reads if read.given and metrics.holds(read.slot.text, example.answers)]
 
 
 def stage(example: Example, turn: Turn, slots: Sequence[Slot]) -> str:

@@ -106,12 +106,14 @@ def losses(rows: Sequence[dict], stages: Sequence[str]) -> dict:
     """Where what is missing to 100 was lost, in points, and questions and score by the stage they came to.
 
     rows have a "score" 0..1 and a "stage"; in the last stage the base was given all it needs. What it then says wrongly
-    was lost in "integrating" as far as the same base says it right with what answers in its prompt, and nothing else
-    there (the row's "gold_prompt" 0..1; None where that was not asked), and in the "base" as far as it does not.
+    was lost in "integrating" as far as the same base says it right when it is given what answers and nothing else, in
+    its prompt or as slots, whichever serves better (the row's "gold_prompt" and "gold_slots", 0..1; None or missing
+    where that was not asked), and in the "base" as far as it does not.
     """
     by = {stage: [row["score"] for row in rows if row["stage"] == stage] for stage in stages}
     missing = {stage: sum(1 - score for score in by[stage]) for stage in stages}
-    could = sum(max((row["gold_prompt"] or 0) - row["score"], 0) for row in rows if row["stage"] == stages[-1])
+    gold = [max(row["gold_prompt"] or 0, row.get("gold_slots") or 0) for row in rows]
+    could = sum(max(g - row["score"], 0) for g, row in zip(gold, rows, strict=True) if row["stage"] == stages[-1])
     missing |= {"integrating": could, "base": missing.pop(stages[-1]) - could}
     return {
         "lost": {where: round(100 * points / max(len(rows), 1), 2) for where, points in missing.items()},

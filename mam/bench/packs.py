@@ -20,20 +20,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from mam.bench import baselines, common, metrics, prompts, reading, sets
+from mam.bench import baselines, common, metrics, prompts, reading, search, sets
 from mam.bench.parts import Parts, digest
 from mam.bench.scoring import spread
 from mam.errors import InputError
 from mam.packs.pack import Pack
 from mam.packs.weights import METHODS
 from mam.space import Space
+from mam.values import Slot
 
 SIZES = (1, 5, 20)  # stories
 WAYS = ("pack", "pack_alone", "base", "slots", "pack_plus_slots", "prompt_bm25", "gold")
@@ -73,43 +74,39 @@ def run(world: common.World, settings: common.Settings) -> dict:
 
 
 def _tuned(world: common.World, training: Sequence[sets.Document], each: int) -> dict:
-    """The best form of each way of prompting, and the best number of sentences, by F1 on questions of training stories.
+    """The best form of each way of prompting, and the best sentences, by F1 on questions of training stories.
 
     As they are asked then: sentences are found among those of all stories, sections are whole.
     """
     asked = [(story, question) for story in training for question in sets.evenly(story.questions, each)]
-    questions, tried = [question for _, question in asked], {}
+    questions = [question for _, question in asked]
     sections = [_section(story, question) for story, question in asked]
     with world.space() as space:
         for story in training:
             reading.ingest(space, story)
-        texts = [slot.said for slot in space.slots()]
+        slots = space.slots()
 
-    def best(way: str, notes: Sequence[Sequence[str]], choices: Sequence[prompts.Choice]) -> prompts.Choice:
-        scored = []
-        for choice in tqdm(choices, desc=f"prompts: {way}"):
-            form = (prompts.CLOSED if way == "base" else prompts.READING)[choice.form]
-            lists = [form(given, question.text) for given, question in zip(notes, questions, strict=True)]
-            f1 = _percent(baselines.answers(world.base, lists, common.MAX_TOKENS), questions) or 0.0
-            tried.setdefault(way, {})[str(choice)] = f1
-            scored.append(replace(choice, score=f1))
-        return max(scored, key=lambda choice: choice.score)
+    def score(way: str, choice: prompts.Choice) -> float:
+        notes = {"base": [()] * len(questions), "gold": sections}.get(way) or _found(slots, questions, choice)
+        form = (prompts.CLOSED if way == "base" else prompts.READING)[choice.form]
+        lists = [form(given, question.text) for given, question in zip(notes, questions, strict=True)]
+        return _percent(baselines.answers(world.base, lists, common.MAX_TOKENS), questions) or 0.0
 
+    found, forms = search.Search(score), list(prompts.READING)
+    retrieval = search.retrieval(forms, chunks=False)
     choices = {
-        "base": best("base", [()] * len(questions), [prompts.Choice(form) for form in prompts.CLOSED]),
-        "gold": best("gold", sections, [prompts.Choice(form) for form in prompts.READING]),
+        "base": found.best("base", prompts.Choice("bare"), search.each("form", prompts.CLOSED)),
+        "gold": found.best("gold", prompts.Choice(forms[0]), search.each("form", forms)),
+        "prompt_bm25": found.best("prompt_bm25", prompts.Choice(forms[0], search.FIRST), *retrieval),
     }
-    found = {count: _found(texts, questions, count) for count in reading.COUNTS}
-    first = best("prompt_bm25", found[3], [prompts.Choice(form, 3) for form in prompts.READING])
-    others = [best("prompt_bm25", notes, [replace(first, notes=count)]) for count, notes in found.items() if count != 3]
-    choices["prompt_bm25"] = max(first, *others, key=lambda choice: choice.score)
-    return {"choices": {way: asdict(choice) for way, choice in choices.items()}, "tried": tried}
+    return {"choices": {way: asdict(choice) for way, choice in choices.items()}, "tried": found.tried}
 
 
-def _found(texts: Sequence[str], questions: Sequence[sets.Question], count: int) -> list[list[str]]:
-    """For each question the sentences that BM25 finds, best first."""
-    best = baselines.retrieved("prompt_bm25", texts, [question.text for question in questions], None, count)
-    return [[texts[i] for i in each] for each in best]
+def _found(slots: Sequence[Slot], questions: Sequence[sets.Question], choice: prompts.Choice) -> list[list[str]]:
+    """For each question the sentences that BM25 finds, as said or as their slots have them."""
+    texts, asked = [getattr(slot, choice.source) for slot in slots], [question.text for question in questions]
+    best, step = baselines.retrieved("prompt_bm25", texts, asked, None, choice.notes), -1 if choice.best_last else 1
+    return [[texts[i] for i in each[::step]] for each in best]
 
 
 def _section(story: sets.Document, question: sets.Question) -> list[str]:
@@ -145,7 +142,7 @@ def _asked(
     """The questions of a story in all ways."""
     asked = [question.text for question in story.questions]
     slots = sorted(space.slots(), key=lambda slot: (slot.document, slot.span))
-    notes = _found([slot.said for slot in slots], story.questions, choices["prompt_bm25"].notes)
+    notes = _found(slots, story.questions, choices["prompt_bm25"])
     sections = [_section(story, question) for question in story.questions]
     bm25, gold = (prompts.READING[choices[way].form] for way in ("prompt_bm25", "gold"))
     alone = prompts.CLOSED[choices["base"].form]

@@ -9,13 +9,13 @@ import json
 from pathlib import Path
 
 from mam.base import DEFAULT
-from mam.bench.common import weights
+from mam.bench.common import by_name, weights
 from mam.bench.parts import digest
 from mam.errors import InputError
 from mam.model import SHIPPED
 
 ROOT = Path(__file__).parent.parent.parent
-RESULTS = ROOT / "assets" / "results"  # NAME.json of each benchmark; in folders beside them those of other bases
+RESULTS = ROOT / "assets" / "results"  # NAME.json of each benchmark, or of all; in folders beside those of other bases
 BEGIN, END = "<!-- figures: python -m mam.bench.readme -->", "<!-- end of figures -->"
 
 WAYS = {
@@ -146,7 +146,7 @@ def _read(folder: Path) -> dict[str, dict]:
     found = {file: json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))}
     if limited := [str(file) for file, content in found.items() if content.get("settings", {}).get("limited")]:
         raise InputError(f"{limited[0]} is of a limited run, a quick look and not a result; measure it in full.")
-    return {file.stem: content for file, content in found.items()}
+    return by_name({"name": file.stem} | content for file, content in found.items())
 
 
 def _older(content: dict) -> bool:

@@ -1,6 +1,6 @@
 """The report: one HTML page with tables and figures of all results in a folder, without anything from a network.
 
-It is made anew from the NAME.json files beside it, so benchmarks may be run one by one into the same folder.
+It is made anew from the JSON files beside it, so benchmarks may be run one by one into the same folder.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ td + td { font-variant-numeric: tabular-nums; text-align: right } .note { color:
 def write(folder: Path) -> Path:
     """Write index.html for the results in a folder. Raises InputError when that, or reading one of them, fails."""
     found = [_loaded(path) for path in sorted(folder.glob("*.json"))]
-    page = html([content for content in found if content])
+    page = html(list(common.by_name(content for content in found if content).values()))
     path = folder / "index.html"
     part = folder / ".index.html.part"
     try:

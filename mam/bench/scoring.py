@@ -33,6 +33,20 @@ _UNTOLD = re.compile(
 )
 
 
+# The same as a statement about what was asked for; searched sentence by sentence, with "n t" written out.
+_SENTENCES = re.compile(r"(?<=[.!?])\s+|\n+")
+_SAID = r"(?:been )?(?:\w+ly )?(?:mentioned|stated|specified|disclosed|known(?! (?:for|as|to)\b))\b"
+_DECLINES = re.compile(
+    r"\byou (?:(?:have|did) not|(?:have )?never) (?:told|tell|said|say|mention(?:ed)?|shared?)\b"
+    rf"|(?:^|\b(?:is|was|are|were|has|have|s) )(?:not|never) {_SAID}"
+    r"|\b(?:it|that|this) (?:was|has) not (?:been )?told\b"
+    r"|\b(?:notes?|text|conversations?|memor(?:y|ies)|messages?) do(?:es)? not (?:say|mention|contain|specify|state)\b"
+    r"|^(?:there (?:is|was) |i (?:have|find|found|see) )?no (?:information|mention|record)\b"
+    r"|^(?:(?:i m )?sorry |unfortunately |but )*i do not (?:know(?! how to)|have (?:\w+ )?information)\b"
+    r"|(?:^|\b(?:is|was|are|were|remains?) )unknown$"
+)
+
+
 def normal(text: str) -> str:
     """Lower case, no punctuation, no articles, single spaces, dates as "27 november 2026"."""
     text = unicodedata.normalize("NFKC", text).casefold()
@@ -61,6 +75,16 @@ def contains_any(reply: str, values: Iterable[str]) -> bool:
 def untold(reply: str) -> bool:
     """Whether the reply says, in any usual words, that this was not told."""
     return bool(_UNTOLD.search(normal(reply)))
+
+
+def declines(reply: str) -> bool:
+    """Whether a sentence of the reply says that what was asked for was not told, not mentioned or is not known.
+
+    Unlike `untold` for conversations between people, where such words come up by themselves: somebody "did not say"
+    yes, is "not sure", has an "unknown" admirer.
+    """
+    sentences = (re.sub(r"n t\b", " not", normal(sentence)) for sentence in _SENTENCES.split(reply))
+    return any(_DECLINES.search(sentence) for sentence in sentences)
 
 
 def share(outcomes: Iterable[bool]) -> float | None:

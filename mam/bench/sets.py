@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mam.conversations import spoken
 from mam.errors import InputError
-from mam.jsonl import UNREADABLE, damaged, field, lines, missing
+from mam.jsonl import UNREADABLE, damaged, field, lines, missing, texts, unexpected
 
 LOCOMO = "locomo_dev.json.gz"
 LOCOMO_TIME = "%I:%M %p on %d %B, %Y"
@@ -85,22 +85,23 @@ def _talk(sample: object, where: str) -> Talk:
         _asked(question, ids, f"{where}, question {number}")
         for number, question in enumerate(field(sample, "qa", list, where), 1)
     )
-    return Talk(str(sample.get("sample_id", where.rpartition(" ")[2])), sessions, questions)
+    name = field(sample, "sample_id", str, where) if "sample_id" in sample else where.rpartition(" ")[2]
+    return Talk(name, sessions, questions)
 
 
 def _session(talk: dict, name: str, where: str) -> tuple[Said, ...]:
     said, when = field(talk, f"{name}_date_time", str, where), field(talk, name, list, where)
     try:
         at = datetime.strptime(said.strip(), LOCOMO_TIME).astimezone()  # where it is read, as by an import
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # the latter for the first and the last day of all calendars
         raise InputError(f'{where}, field "{name}_date_time" is no time ({said[:60]}); fetch it again.') from error
     turns = []
     for number, turn in enumerate(when, 1):
         place = f"{where}, turn {number} of {name}"
-        id, speaker = field(turn, "dia_id", str, place), field(turn, "speaker", str, place)
-        field(turn, "text", str, place)
-        turns.append(Said(id, speaker, spoken(turn), at))
-    return tuple(turn for turn in turns if turn.text)
+        id, speaker, text = (field(turn, key, str, place) for key in ("dia_id", "speaker", "text"))
+        shown = "" if turn.get("blip_caption") in (None, "") else field(turn, "blip_caption", str, place)
+        turns.append(Said(id, speaker, spoken({"text": text, "blip_caption": shown}), at))
+    return tuple(turns)
 
 
 def _asked(question: object, ids: set[str], where: str) -> Asked:
@@ -109,8 +110,8 @@ def _asked(question: object, ids: set[str], where: str) -> Asked:
     if not 1 <= category <= 5:
         raise InputError(f'{where}, field "category" is {category}, not 1 to 5; fetch it again.')
     answer = "" if category == 5 else field(question, "answer", str | int | float, where)
-    evidence = field(question, "evidence", list, where) if "evidence" in question else ()
-    found = [id for text in evidence for id in re.split(r"[;,\s]+", str(text)) if id in ids]
+    evidence = () if question.get("evidence") in (None, []) else strings(question, "evidence", where)
+    found = [id for text in evidence for id in re.split(r"[;,\s]+", text) if id in ids]
     return Asked(field(question, "question", str, where), str(answer), category, tuple(dict.fromkeys(found)))
 
 
@@ -154,7 +155,7 @@ def squad(folder: Path | None, part: str) -> list[Document]:
 
 def _of_passage(row: tuple, passage: str, first: int) -> Question:
     answers = [(_part(row, a, "text", str), _part(row, a, "start", int)) for a in _row(row, "answers", list)]
-    if not answers or any(passage[start : start + len(text)] != text for text, start in answers):
+    if not answers or any(start < 0 or passage[start : start + len(text)] != text for text, start in answers):
         raise InputError(f'{row[0]}, field "answers" does not say where the passage has them; fetch it again.')
     (start, _), *_ = Counter(start for _, start in answers).most_common(1)
     texts = tuple(dict.fromkeys(text for text, _ in answers))
@@ -175,18 +176,20 @@ def stories(folder: Path | None, part: str) -> list[Document]:
             first, told_there = len(text), unwrapped(_part(row, section, "text", str))
             text += f"{told_there}\n\n"
             places[_part(row, section, "section", str)] = (first, len(text))
-        mine = tuple(_of_story(row, places) for row in questions.get(name, ()))
+        mine = tuple(_of_story(row, places, told) for row in questions.get(name, ()))
         documents.append(Document(name, text, mine))
+    for name in questions.keys() - {document.name for document in documents}:
+        raise InputError(f'{questions[name][0][0]}, field "story" names none of {told}; fetch both again.')
     return documents
 
 
-def _of_story(row: tuple, places: dict[str, tuple[int, int]]) -> Question:
+def _of_story(row: tuple, places: dict[str, tuple[int, int]], told: Path) -> Question:
     sections = _row(row, "sections", list)
     found = [places[str(section)] for section in sections if str(section) in places]
     if not found:
-        raise InputError(f'{row[0]}, field "sections" names none of its story; fetch it again.')
+        raise InputError(f'{row[0]}, field "sections" names none of its story in {told}; fetch both again.')
     within = (min(start for start, _ in found), max(end for _, end in found))
-    answers = tuple(dict.fromkeys(str(answer) for answer in _row(row, "answers", list)))
+    answers = tuple(dict.fromkeys(strings(row[1], "answers", row[0])))
     return Question(_row(row, "question", str).strip(), answers, _row(row, "kind", str), within)
 
 
@@ -214,6 +217,14 @@ def _row(row: tuple[str, dict], name: str, kind: type) -> object:
 
 def _part(row: tuple[str, dict], part: object, name: str, kind: type) -> object:
     return field(part, name, kind, row[0])
+
+
+def strings(of: object, name: str, where: str) -> list[str]:
+    """The field of a row that is a list of texts, at least one."""
+    values = texts(of, name, where)
+    if not values or not all(map(str.strip, values)):
+        raise unexpected(name, where)
+    return values
 
 
 def evenly(items: Sequence, count: int | None) -> list:
