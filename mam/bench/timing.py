@@ -79,6 +79,6 @@ def cool(space: Space, question: str) -> None:
 def context(space: Space, turn: Turn) -> int:
     """Tokens before the reply: the prompt, and with something read the prefix and the slots."""
     engine = space.engine
-    slots = [engine.integrator.tokens(read.slot) for read in turn.reads if read.given]
+    slots = [engine.integrator.tokens(read) for read in turn.reads if read.given]
     prompt = len(engine.base.tokenizer(prompt_text(turn), add_special_tokens=False)["input_ids"])
     return prompt + (engine.integrator.config.prefix + sum(slots) if slots else 0)
