@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -334,6 +335,63 @@ def test_latency_measures_every_condition(world):
     assert results["ttft_ratio_10000"] is None  # a limited run holds no 10,000 slots, and says nothing about them
     assert list(results["context"]) == ["500", "1000", "2000"] and results["ttft_4000_ratio"] is None
     assert results["memory_mib"].keys() == results["slots"].keys() == {"0", "100", "1000"}
+    for name, way in [*results["conditions"].items(), *results["context"]["500"].items()]:
+        assert "nothing_read" in name or way["memory_mib"] >= 0  # this memory always reads
+        assert "device_mib" not in way  # a CPU has no memory of its own
+    assert results["peak_mib"] > 100
+
+
+def test_memory_of_a_reply_is_that_of_one_that_came_out_as_it_should(world, monkeypatch):
+    asked = []
+
+    def way(times, question, general):
+        asked.append(question)
+        return "abstained" if question == "one" else None
+
+    talk = latency.Talk(None, ["one", "two"], ["hello"], [])
+    assert latency.reply_memory(world, way, talk, 5)["memory_mib"] >= 0 and asked == ["one", "two"]
+    assert latency.reply_memory(world, way, talk, 1) == {}
+
+
+def test_peak_memory_is_that_of_what_is_gone_again():
+    with common.peak_memory() as found:
+        np.ones(64 << 20, dtype=np.uint8)[0] += 1
+        time.sleep(0.1)
+        block = np.ones(64 << 20, dtype=np.uint8)
+        time.sleep(0.1)
+        del block
+    assert 60 <= found["grown"] < 200 and found["peak"] > found["grown"] and common.mib(found).keys() == {"memory_mib"}
+
+
+def test_peak_memory_of_a_gpu_is_what_torch_counts(monkeypatch):
+    reset = []
+    monkeypatch.setattr(common.torch.cuda, "reset_peak_memory_stats", reset.append)
+    monkeypatch.setattr(common.torch.cuda, "max_memory_allocated", lambda device: 700 << 20)
+    device = common.torch.device("cuda", 0)
+    with common.peak_memory(device) as found:
+        assert reset == [device]
+    assert found["device"] == 700 and common.mib(found) == {"memory_mib": found["grown"], "device_mib": 700}
+
+
+def test_a_memory_of_any_size_finds_what_a_look_at_all_its_keys_finds(world, tmp_path):
+    """The way to 1,000,000 slots, with fewer: encoded fillers first, then random keys written past the encoder."""
+    life = common.life(FEW, 0)
+    texts = latency.filler(40, common.Settings())
+    keys = world.memory.keys(world.memory.encode(texts))
+    latency.fill(tmp_path, world, 6_000, life, texts, keys)  # more than are written, and listed, at once
+    with world.open(tmp_path) as space:
+        slots = space.slots()
+        assert len(slots) == space.count() == len(space.index) == 6_000
+        stored = space.store.keys([slot.id for slot in slots], world.memory.fingerprint)
+        matrix = np.stack([np.frombuffer(stored[slot.id], dtype="<f4") for slot in slots])
+        for row in (0, 60, 5_999):
+            similar = matrix @ matrix[row]
+            found = space.index.nearest(matrix[row], 8)
+            assert found[0][0].id == slots[row].id
+            assert np.allclose([cosine for _, cosine in found], np.sort(similar)[::-1][:8], atol=1e-5)
+            assert all(np.isclose(similar[[s.id for s in slots].index(slot.id)], c, atol=1e-5) for slot, c in found)
+        assert set(texts) < {slot.text for slot in slots}
+        assert space.read(texts[3], 8).reads[0].slot.text == texts[3]
 
 
 def test_a_long_history_stays_out_of_the_prompt(world, monkeypatch):

@@ -213,10 +213,13 @@ def test_figures_of_every_benchmark_can_be_drawn():
     way = {"seconds_to_first_token": {"median": 0.1}, "tokens_per_second": None, "context_tokens": {"median": 9}}
     latency = {
         "context": {"500": {"memory_cold": way | {"memory_mib": 3}}},
-        "conditions": {"memory_100_read_cold": way, "base_alone": way},
+        "conditions": {"memory_100_read_cold": way | {"memory_mib": 5}, "base_alone": way},
         "memory_mib": {"0": 1, "100": 2},
     }
-    assert len(list(report.figures({"name": "latency", "results": latency}))) == 6
+    *_, replies, slots = report.figures({"name": "latency", "results": latency})
+    assert [(line.name, line.x, line.y) for line in replies.data] == [("read cold", (100,), (5,))]
+    assert slots.data[0].y == (2,)
+    assert len(list(report.figures({"name": "latency", "results": latency}))) == 7
     scores = {"score": 4.0, "qasper": {"score": 4.0, "lost": {"not_read": 90.0, "base": 6.0}}}
     assert len(list(report.figures({"name": "scrolls", "results": scores}))) == 2
     assert not list(report.figures({"name": "store", "results": {"open_s": 1.0}}))

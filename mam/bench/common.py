@@ -208,13 +208,19 @@ def _sha256(file: Path) -> str:
 
 
 @contextmanager
-def peak_memory() -> Iterator[dict[str, int]]:
-    """MiB this process holds at most meanwhile, looked at every 10 ms: "peak", and "grown" since the beginning."""
+def peak_memory(device: torch.device | None = None) -> Iterator[dict[str, int]]:
+    """MiB this process holds at most meanwhile, looked at every 10 ms: "peak", and "grown" since the beginning.
+
+    With a CUDA device also "device": what torch had allocated there at most, networks included, as it counts itself.
+    """
+    there = device if device is not None and device.type == "cuda" else None
     process, done, found = psutil.Process(), threading.Event(), {}
     gc.collect()
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)  # what was freed before goes back to the system, or it would hide what comes
     before = most = process.memory_info().rss
+    if there is not None:
+        torch.cuda.reset_peak_memory_stats(there)
 
     def look() -> None:
         nonlocal most
@@ -230,6 +236,14 @@ def peak_memory() -> Iterator[dict[str, int]]:
         watcher.join()
         most = max(most, process.memory_info().rss)
         found |= {"peak": round(most / 2**20), "grown": round((most - before) / 2**20)}
+        if there is not None:
+            found["device"] = round(torch.cuda.max_memory_allocated(there) / 2**20)
+
+
+def mib(memory: dict[str, int]) -> dict[str, int]:
+    """Of what `peak_memory` found, what a reply took: host memory of its own, and all of a CUDA device's."""
+    named = {"grown": "memory_mib", "device": "device_mib"}
+    return {name: memory[key] for key, name in named.items() if key in memory}
 
 
 def lives(settings: Settings, what: str = "lives") -> Iterator[generator.Life]:

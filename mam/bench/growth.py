@@ -74,10 +74,10 @@ def contexts(world: common.World, settings: common.Settings) -> dict:
                 once(size, way, question)
         memory = {}
         for size, way in tqdm([(size, way) for size in sizes for way in WAYS], desc="latency: memory"):
-            with common.peak_memory() as memory[size, way]:
+            with common.peak_memory(world.base.device) as memory[size, way]:
                 asked[size][way](pool[0], timing.Times())
     found = {
-        str(size): {way: {**times[size, way].summary(), "memory_mib": memory[size, way]["grown"]} for way in WAYS}
+        str(size): {way: {**times[size, way].summary(), **common.mib(memory[size, way])} for way in WAYS}
         for size in sizes
     }
     return {"context": found, "context_left_out": dict(sorted(missed.items())), **headline(found)}

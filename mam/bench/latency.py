@@ -4,6 +4,10 @@ All conditions of a repetition run one after the other in random order, so that 
 all of them alike; every figure is a median and a 95th percentile. The fillers are distinct generated sentences that
 lie in the store like any other slot; beyond 100,000 their keys are random, because encoding a million would take longer
 than all that is measured, and a search costs the same. How it goes with the length of the history is in `growth`.
+
+Memory: `memory_mib` of a condition is what one reply takes at its peak, and on CUDA `device_mib` all that is taken
+there; the `memory_mib` on top is what opening a memory of each size and reading once takes. An open memory is in RAM as
+a whole, nothing of it is memory-mapped.
 """
 
 from __future__ import annotations
@@ -83,6 +87,11 @@ class Talk:
     general: list[str]
     facts: list[str]  # told while timing writes
 
+    def asked(self, number: int) -> dict[str, str]:
+        """The questions of a repetition, by kind."""
+        kinds = {"question": self.personal, "general": self.general}
+        return {kind: pool[number % len(pool)] for kind, pool in kinds.items()}
+
     @classmethod
     def make(cls, settings: common.Settings) -> Talk:
         life = common.life(settings, settings.seed)
@@ -108,20 +117,54 @@ def prompt_conditions(world: common.World, talk: Talk) -> dict[str, Callable[[st
     }
 
 
+def conditions(world: common.World, spaces: dict[int, Space], talk: Talk) -> dict[str, Callable]:
+    """For each condition, what asks one of two questions, about the life or about anything, and adds how long it took;
+    it returns why that was not timed, if so. The blocks of a question are warm only after it was asked cold.
+    """
+
+    def prompted(make: Callable, kind: str, times: timing.Times, **asked: str) -> None:
+        timing.prompted(world, times, partial(make, asked[kind]))
+
+    def memory(space: Space, kind: str, cold: bool, times: timing.Times, **asked: str) -> str | None:
+        if cold:
+            timing.cool(space, asked["question"])
+        return timing.streamed(space, asked[kind], times, read=kind == "question")
+
+    makers = prompt_conditions(world, talk)
+    found = {name: partial(prompted, make, "question") for name, make in makers.items()}
+    found["base_alone_general"] = partial(prompted, makers["base_alone"], "general")
+    for size, space in spaces.items():
+        if size:
+            found[f"memory_{size}_read_cold"] = partial(memory, space, "question", True)
+            found[f"memory_{size}_read_warm"] = partial(memory, space, "question", False)
+        found[f"memory_{size}_nothing_read"] = partial(memory, space, "general", False)
+    return found
+
+
+def reply_memory(world: common.World, way: Callable, talk: Talk, most: int) -> dict[str, int]:
+    """Peak memory of the first reply that comes out as its condition says, of so many; {} if none does."""
+    for number in range(most):
+        with common.peak_memory(world.base.device) as found:
+            missed = way(timing.Times(), **talk.asked(number))
+        if not missed:
+            return common.mib(found)
+    return {}
+
+
 def turns(world: common.World, spaces: dict[int, Space], talk: Talk, repeats: int, seed: int) -> dict:
-    """Time to first token and tokens per second of every condition, interleaved."""
+    """Time to first token, tokens per second and memory of every condition, interleaved."""
     times: dict[str, timing.Times] = defaultdict(timing.Times)
     writes: dict[str, list[float]] = defaultdict(list)
     missed: Counter[str] = Counter()
-    makers, draw = prompt_conditions(world, talk), random.Random(seed)
+    ways, draw = conditions(world, spaces, talk), random.Random(seed)
+    # those of one size one after the other, see `conditions`; all else in random order
+    groups = [[name for name in ways if name.startswith(f"memory_{size}_")] for size in spaces]
+    groups += [[name] for name in ways if not name.startswith("memory_")]
 
-    def memory(size: int, question: str, general: str) -> None:
-        space, name = spaces[size], f"memory_{size}"
-        timing.cool(space, question)
-        asked = [(f"{name}_read_cold", question, True), (f"{name}_read_warm", question, True)] if size else []
-        for condition, text, read in [*asked, (f"{name}_nothing_read", general, False)]:
-            if why := timing.streamed(space, text, times[condition], read):
-                missed[f"{condition}: {why}"] += 1
+    def ask(names: list[str], **asked: str) -> None:
+        for name in names:
+            if why := ways[name](times[name], **asked):
+                missed[f"{name}: {why}"] += 1
 
     def write(size: int, fact: str) -> None:
         chat = spaces[size].session()
@@ -130,17 +173,15 @@ def turns(world: common.World, spaces: dict[int, Space], talk: Talk, repeats: in
         writes[f"memory_{size}"].append(time.perf_counter() - start)
 
     for number in tqdm(range(repeats), desc="latency: turns", dynamic_ncols=True):
-        question, general = talk.personal[number % len(talk.personal)], talk.general[number % len(talk.general)]
-        fact = talk.facts[number % len(talk.facts)]
-        asked = {name: partial(make, question) for name, make in makers.items()}
-        asked["base_alone_general"] = partial(makers["base_alone"], general)
-        jobs = [partial(timing.prompted, world, times[name], make) for name, make in asked.items()]
-        jobs += [partial(memory, size, question, general) for size in spaces]
+        asked, fact = talk.asked(number), talk.facts[number % len(talk.facts)]
+        jobs = [partial(ask, group, **asked) for group in groups]
         jobs += [partial(write, size, f"{fact} ({number})") for size in spaces]
         for job in draw.sample(jobs, len(jobs)):
             job()
+    tasks = tqdm(ways.items(), desc="latency: memory", dynamic_ncols=True)
+    memory = {name: reply_memory(world, way, talk, repeats) for name, way in tasks}
     return {
-        "conditions": {name: times[name].summary() for name in sorted(times)},
+        "conditions": {name: {**times[name].summary(), **memory[name]} for name in sorted(ways)},
         "write_seconds_per_turn": {name: spread(seconds) for name, seconds in writes.items()},
         "left_out": dict(sorted(missed.items())),
     }
@@ -254,7 +295,7 @@ def run(world: common.World, settings: common.Settings) -> dict:
             folder = stack.enter_context(common.temporary())
             with clock("fill"):
                 fill(folder, world, size, talk.life, texts, keys)
-            with clock("open"), common.peak_memory() as grown[size]:
+            with clock("open"), common.peak_memory(world.base.device) as grown[size]:
                 spaces[size] = stack.enter_context(world.open(folder))
                 spaces[size].read(talk.personal[0])  # the first reading takes up the words of all
         with clock("turns"):
@@ -274,6 +315,7 @@ def run(world: common.World, settings: common.Settings) -> dict:
         "decoding": decoded["tokens_per_second"],
         "slots": held,
         "memory_mib": {str(size): memory["grown"] for size, memory in grown.items()},
+        "peak_mib": max(memory["peak"] for memory in grown.values()),  # of the whole process, all sizes open at once
         "filler_encoded_per_second": round(len(texts) / max(clock.seconds["encode_filler"], 1e-9)),
         "seconds_by_part": clock.rounded(),
     }

@@ -154,6 +154,7 @@ def _lines(title: str, across: str, lines: dict[str, list[tuple[float, float]]])
 def _locomo(results: dict) -> Iterator[go.Figure]:
     gates = {"gate on": results["gate_on"], "gate off": results["gate_off"]}
     ranked = {f"reader, {name}": gate["recall"] for name, gate in gates.items()} | results["recall_without_memory"]
+    ranked["reader, 64 looked at twice"] = results["recall_deep"]
     curves = {name: [(int(k[3:]), v) for k, v in at.items() if v is not None] for name, at in ranked.items()}
     yield _lines("Evidence turns among the best k, %", "k", curves)
     f1 = {name: {f"category {c}": value for c, value in gate["f1"].items()} for name, gate in gates.items()}
@@ -186,12 +187,17 @@ def _latency(results: dict) -> Iterator[go.Figure]:
     yield _lines("Tokens per second", across, by_context(lambda way: _median(way, rate)))
     yield _lines("Tokens before the reply", across, by_context(lambda way: _median(way, tokens)))
     yield _lines("Memory of a reply, MiB", across, by_context(lambda way: way["memory_mib"]))
-    slots: dict[str, list[tuple[float, float]]] = {}
-    for name, condition in results["conditions"].items():
-        size, _, kind = name.removeprefix("memory_").partition("_")
-        if size.isdigit() and int(size) and (value := _median(condition, first)) is not None:
-            slots.setdefault(kind.replace("_", " "), []).append((int(size), value))
-    yield _lines("Seconds to the first token", "slots", {name: sorted(points) for name, points in slots.items()})
+
+    def by_slots(value: Callable[[dict], float | None]) -> dict[str, list[tuple[float, float]]]:
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for name, condition in results["conditions"].items():
+            size, _, kind = name.removeprefix("memory_").partition("_")
+            if size.isdigit() and int(size) and (y := value(condition)) is not None:
+                lines.setdefault(kind.replace("_", " "), []).append((int(size), y))
+        return {name: sorted(points) for name, points in lines.items()}
+
+    yield _lines("Seconds to the first token", "slots", by_slots(lambda way: _median(way, first)))
+    yield _lines("Memory of a reply, MiB", "slots", by_slots(lambda way: way.get("memory_mib")))
     grown = [(int(size), mib) for size, mib in results.get("memory_mib", {}).items() if int(size)]
     yield _lines("Memory of the slots, MiB", "slots", {"opened and read": grown})
 
