@@ -23,7 +23,7 @@ def test_the_gate_is_tuned_to_keep_what_is_worth_it():
     odds = {"a": 0.9, "b": 0.85, "c": 0.8, "junk": 0.3, "What is it?": 0.7}
     model = SimpleNamespace(encode=lambda texts: texts, gate=lambda said, *_: [odds[c.text] for c in said])
     told = tuple((Candidate(text, text), text in "abc") for text in ("a", "b", "c", "junk"))
-    s = Scene((), (Asked("What is it?", (), "", (), "unknown"),), candidates=told)
+    s = Scene((), (Asked("What is it?", (), "", (), "unknown"),), candidates=told, personal=True)
     assert 0.7 < tune_gate(model, [s])["gate_threshold"] <= 0.8
 
 
