@@ -34,10 +34,10 @@ from mam.train.tune import calibrate, read_of_passages, tune_gate, tune_reading,
 
 SEED = 0
 PARTS = {
-    "memory": Schedule(steps=400, every=50, minutes=10),
-    "reranker": Schedule(steps=3000, every=300, patience=5, minutes=33),
+    "memory": Schedule(steps=340, every=50, minutes=10),
+    "reranker": Schedule(steps=1800, every=300, patience=5, minutes=33),
     "relation": Schedule(steps=900, every=150, minutes=7),
-    "integrator": Schedule(steps=960, every=120, minutes=38),
+    "integrator": Schedule(steps=720, every=120, minutes=38),
 }
 SMOKE = {name: Schedule(steps=2, every=2) for name in PARTS}
 SMOKE_RUN = "runs/smoke"

@@ -96,7 +96,7 @@ def train(
     while state["step"] < schedule.steps and not state["done"]:
         step = state["step"]
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate * _rate(step, schedule)
+            group["lr"] = rate * _rate(step, time.monotonic() - began, schedule)
         if seed is not None:
             torch.manual_seed(seed_of(seed, part.name, step))
         losses = part.losses(next(batches))
@@ -168,9 +168,10 @@ def _batches(part: Part, step: int) -> Iterator[Any]:
             yield batch
 
 
-def _rate(step: int, schedule: Schedule) -> float:
-    """Linear warm-up, then linear decay to a twentieth."""
-    return min(1.0, (step + 1) / schedule.warmup) * max(0.05, 1 - step / schedule.steps)
+def _rate(step: int, seconds: float, schedule: Schedule) -> float:
+    """Linear warm-up, then linear decay to a twentieth, by the steps or by the time, whichever will end it."""
+    over = max(step / schedule.steps, seconds / (60 * schedule.minutes))
+    return min(1.0, (step + 1) / schedule.warmup) * max(0.05, 1 - over)
 
 
 def _validate(part: Part) -> dict[str, float]:
