@@ -15,8 +15,7 @@ import importlib
 import json
 import os
 import sys
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -24,11 +23,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 import mam
-from mam.errors import EndpointError, InputError, MamError
-from mam.values import STATES, Candidate, Read, Slot, Turn, Write
+from mam.errors import InputError, MamError
+from mam.terminal import SHORT_ID, find, print_repeating, print_slots, reply, talk
+from mam.values import STATES
 
 BASES = "smollm2-135m, gemma3-270m, a hub id, a folder, a GGUF file, or openai:MODEL@URL for a server"
-SHORT_ID = 8  # characters of an id that are shown; any beginning that fits one slot is understood
 ELSEWHERE = {  # name: (module with add_arguments(parser) and run(options), what it is about)
     "train": ("mam.train.cli", "train the memory model"),
     "attach": ("mam.train.attach", "train its integrator for another base"),
@@ -39,15 +38,6 @@ ELSEWHERE = {  # name: (module with add_arguments(parser) and run(options), what
     "key": ("mam.serve.keys", "make an API key for a user of the server, or take all of theirs away"),
     "mcp": ("mam.serve.mcp", "offer the memory as MCP tools over stdin and stdout"),
 }
-HELP = """\
-/slots            what is remembered
-/reads            what the last turn read
-/writes           what the last turn kept and what not
-/edit ID TEXT     change a memory
-/delete ID        put a memory into the trash
-/new [TITLE]      start a new session
-/sessions         all sessions; /resume TITLE goes on with one
-/quit             leave"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -236,15 +226,20 @@ class Bars:
 # -- commands -----------------------------------------------------------------------------------------------------
 
 
+def _chat(options: argparse.Namespace) -> None:
+    m = open_space(options)
+    talk(m, m.session(options.session, temporary=options.temporary))
+
+
 def _ask(options: argparse.Namespace) -> None:
-    _reply(open_space(options).session(options.session, temporary=options.temporary), options.text)
+    reply(open_space(options).session(options.session, temporary=options.temporary), options.text)
 
 
 def _sessions(options: argparse.Namespace) -> None:
     m = open_space(options)
     for id, archived in ((options.archive, True), (options.unarchive, False)):
         if id:
-            m.archive_session(_find(m, id, [session.id for session in m.sessions()]), archived)
+            m.archive_session(find(m, id, [session.id for session in m.sessions()]), archived)
     for session in m.sessions(archived=options.archived):
         print(f"{session.id[:SHORT_ID]}  {session.created.astimezone():%Y-%m-%d %H:%M}  {session.title}")
 
@@ -253,7 +248,7 @@ def _slots(options: argparse.Namespace) -> None:
     state = None if options.state == "all" else options.state
     filters = {name: getattr(options, name) for name in ("find", "tag", "speaker", "document", "limit")}
     filters["offset"] = (options.page - 1) * (options.limit or 0)
-    _print_slots(open_space(options).slots(state, as_of=_moment(options.as_of), **filters), show_state=state is None)
+    print_slots(open_space(options).slots(state, as_of=_moment(options.as_of), **filters), show_state=state is None)
 
 
 def _moment(text: str | None) -> datetime | int | None:
@@ -266,44 +261,47 @@ def _moment(text: str | None) -> datetime | int | None:
 
 
 def _search(options: argparse.Namespace) -> None:
-    _print_slots(open_space(options).search(options.query, options.by, options.limit), show_state=options.by == "id")
+    print_slots(open_space(options).search(options.query, options.by, options.limit), show_state=options.by == "id")
 
 
 def _versions(options: argparse.Namespace) -> None:
     m = open_space(options)
-    for version in m.versions(_find(m, options.id)):
+    for version in m.versions(find(m, options.id)):
         at = f"{version.at.astimezone():%Y-%m-%d %H:%M:%S}"
         print(f"{version.version:3}  {at}  {version.by:13}  {version.state:10}  {version.text}")
 
 
 def _add(options: argparse.Namespace) -> None:
-    _print_slots([open_space(options).add(options.text)])
+    print_slots([open_space(options).add(options.text)])
 
 
 def _edit(options: argparse.Namespace) -> None:
     m = open_space(options)
-    _print_slots([m.edit(_find(m, options.id), options.text)])
+    was = m.slot(find(m, options.id))
+    print_slots([m.edit(was.id, options.text)])
+    print_repeating(m, was)
 
 
 def _delete(options: argparse.Namespace) -> None:
     m = open_space(options)
-    slot = m.delete(_find(m, options.id))
+    slot = m.delete(find(m, options.id))
     print(f'In the trash: "{slot.text}". Bring it back with: restore {slot.id[:SHORT_ID]}')
+    print_repeating(m, slot)
 
 
 def _restore(options: argparse.Namespace) -> None:
     m = open_space(options)
-    _print_slots([m.restore(_find(m, options.id))])
+    print_slots([m.restore(find(m, options.id))])
 
 
 def _archive(options: argparse.Namespace) -> None:
     m = open_space(options)
-    _print_slots([m.archive(_find(m, options.id))], show_state=True)
+    print_slots([m.archive(find(m, options.id))], show_state=True)
 
 
 def _pin(options: argparse.Namespace, pinned: bool = True) -> None:
     m = open_space(options)
-    _print_slots([m.pin(_find(m, options.id), pinned)])
+    print_slots([m.pin(find(m, options.id), pinned)])
 
 
 def _unpin(options: argparse.Namespace) -> None:
@@ -312,17 +310,17 @@ def _unpin(options: argparse.Namespace) -> None:
 
 def _tag(options: argparse.Namespace) -> None:
     m = open_space(options)
-    slot = m.tag(_find(m, options.id), *options.tags)
+    slot = m.tag(find(m, options.id), *options.tags)
     print(f"{slot.id[:SHORT_ID]}  {', '.join(slot.tags) or 'no tags'}")
 
 
 def _merge(options: argparse.Namespace) -> None:
     m = open_space(options)
-    _print_slots([m.merge(*(_find(m, id) for id in options.ids), text=options.text)])
+    print_slots([m.merge(*(find(m, id) for id in options.ids), text=options.text)])
 
 
 def _undo(options: argparse.Namespace) -> None:
-    _print_slots(open_space(options).undo(), show_state=True)
+    print_slots(open_space(options).undo(), show_state=True)
 
 
 def _consolidate(options: argparse.Namespace) -> None:
@@ -342,9 +340,9 @@ def _purge(options: argparse.Namespace) -> None:
     if options.everything:
         done = m.purge_everything()
     elif options.session:
-        done = m.purge_session(_find(m, options.session, [session.id for session in m.sessions()]))
+        done = m.purge_session(find(m, options.session, [session.id for session in m.sessions()]))
     else:
-        done = m.purge(*(_find(m, id) for id in options.ids))
+        done = m.purge(*(find(m, id) for id in options.ids))
     if options.json:
         try:
             Path(options.json).write_text(json.dumps(asdict(done), indent=2, default=str) + "\n", encoding="utf-8")
@@ -373,143 +371,3 @@ def _import(options: argparse.Namespace) -> None:
 
 def _ingest(options: argparse.Namespace) -> None:
     print(f"{len(open_space(options).ingest(options.file))} memories made of {options.file}.")
-
-
-# -- talking ------------------------------------------------------------------------------------------------------
-
-
-def _chat(options: argparse.Namespace) -> None:
-    m = open_space(options)
-    talk = Talk(m, m.session(options.session, temporary=options.temporary))
-    about = m.about()
-    print(f"{about['base']} on {about['device']}, {len(m.slots())} memories. /help lists the commands.")
-    while talk.going:
-        try:
-            line = input("\n> ")
-        except EOFError:
-            print()
-            return
-        except UnicodeDecodeError as error:  # the rest of a file is lost with the line
-            raise InputError(
-                f"What was typed or piped in is not {error.encoding.upper()} text (byte {error.start}); "
-                "save it as UTF-8, then go on. What was said before it is kept."
-            ) from error
-        try:
-            talk.hear(line)
-        except MamError as error:
-            print(error, file=sys.stderr)
-
-
-class Talk:
-    """A conversation in the terminal: a line is a message, or a command if it starts with a slash."""
-
-    def __init__(self, m, chat):
-        self.m, self.chat = m, chat
-        self.last: Turn | None = next(reversed(chat.turns()), None)
-        self.going = True
-
-    def hear(self, line: str) -> None:
-        name, _, rest = line.strip().partition(" ")
-        if not name.startswith("/"):
-            self.last = _reply(self.chat, line) if line.strip() else self.last
-            return
-        commands = {"/quit": self._quit, "/slots": self._slots, "/reads": self._reads, "/writes": self._writes,
-                    "/edit": self._edit, "/delete": self._delete, "/new": self._new, "/sessions": self._sessions,
-                    "/resume": self._resume}  # fmt: skip
-        commands.get(name, lambda _: print(HELP))(rest.strip())
-
-    def _quit(self, _: str) -> None:
-        self.going = False
-
-    def _slots(self, _: str) -> None:
-        _print_slots(self.m.slots())
-
-    def _reads(self, _: str) -> None:
-        if self.last:
-            print("\n".join(_reads(self.last)))
-
-    def _writes(self, _: str) -> None:
-        if self.last:
-            print("\n".join([*map(_write_line, self.last.writes), *map(_rejected_line, self.last.rejected)]))
-
-    def _edit(self, rest: str) -> None:
-        id, _, text = rest.partition(" ")
-        _print_slots([self.m.edit(_find(self.m, id), text)])
-
-    def _delete(self, rest: str) -> None:
-        _print_slots([self.m.delete(_find(self.m, rest))], show_state=True)
-
-    def _new(self, title: str) -> None:
-        self.chat, self.last = self.m.session(title or None), None
-        print("A new session.")
-
-    def _resume(self, title: str) -> None:
-        self.chat = self.m.session(title)
-        self.last = next(reversed(self.chat.turns()), None)
-        print(f"Session: {self.chat.title}")
-
-    def _sessions(self, _: str) -> None:
-        for session in self.m.sessions():
-            print(f"{session.title} ({session.turns} turns)")
-
-
-def _reply(chat, text: str) -> Turn:
-    """Print a reply as it comes; the first interrupt only stops the reply."""
-    stop = threading.Event()
-    stream = chat.stream(text, stop=stop)
-    while True:
-        try:
-            event = next(stream)
-        except KeyboardInterrupt:
-            stop.set()
-            stream.close()
-            print(" (stopped)")
-            return chat.turns()[-1]
-        except EndpointError:
-            print()
-            raise
-        if event.kind == "token":
-            print(event.data, end="", flush=True)
-        elif event.kind == "turn":
-            print()
-            for write in event.data.writes:
-                print(f"  {_write_line(write)}")
-            return event.data
-
-
-# -- printing -----------------------------------------------------------------------------------------------------
-
-
-def _find(m, id: str, among: Iterable[str] | None = None) -> str:
-    """The full id of the slot, or of the one `among` these, whose id starts so."""
-    if among is None:
-        among = [slot.id for slot in m.slots(None, id=id, limit=9)] if id else []
-    found = [each for each in among if id and each.startswith(id)]
-    if len(found) > 1 and id not in found:
-        raise InputError(f"{len(found)} ids start with {id!r}; give more of it.")
-    return id if id in found or not found else found[0]
-
-
-def _print_slots(slots: Iterable[Slot], show_state: bool = False) -> None:
-    slots = list(slots)
-    for slot in slots:
-        state = f"  {slot.state}" if show_state else ""
-        print(f"{slot.id[:SHORT_ID]}  {slot.told.astimezone():%Y-%m-%d}{state}  {slot.text}")
-    if not slots:
-        print("Nothing is remembered yet.")
-
-
-def _write_line(write: Write) -> str:
-    relation = {"new": "kept", "duplicate": "known already", "update": "updated"}[write.relation]
-    return f"{relation}: {write.slot.text} ({write.score:.2f})"
-
-
-def _rejected_line(candidate: Candidate) -> str:
-    return f"not kept: {candidate.said} ({candidate.score:.2f}, {candidate.why})"
-
-
-def _reads(turn: Turn) -> list[str]:
-    def line(read: Read) -> str:
-        return f"{read.weight:5.2f}  {'' if read.given else '(not given) '}{read.slot.text}"
-
-    return [*map(line, turn.reads), f"{turn.null_weight:5.2f}  nothing"]

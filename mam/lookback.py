@@ -52,6 +52,12 @@ class Lookback:
     def slot(self, id: str) -> Slot:
         return self.store.slot(id)
 
+    def repeating(self, slot: Slot) -> list[Slot]:
+        """Other active slots whose text holds this one's: they keep saying it when this one is edited or deleted."""
+        said = slot.text.casefold()
+        found = self.store.slots(find=slot.text)  # in their original words, too
+        return [other for other in found if other.id != slot.id and said in other.text.casefold()]
+
     def versions(self, id: str) -> list[Version]:
         """Everything a slot has been, oldest first: who changed it, when, and to what."""
         return self.store.versions(id)

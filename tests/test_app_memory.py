@@ -20,7 +20,7 @@ from mam.errors import InputError
 from mam.space import Space
 from mam.store import Store
 from mam.values import Certificate, Check, Found, Merged, Read, Searched, Session, Slot, Turn, Version
-from mam.web import files, memory, report, slot
+from mam.web import changes, files, memory, report, slot
 from mam.web.desk import Desk
 from mam.web.files import Files
 from mam.web.here import MEMORY
@@ -342,6 +342,20 @@ def test_a_conversation_and_everything_can_be_purged(served, tab, tmp_path):
 
 
 # -- what can be forged, and what could be markup --------------------------------------------------------------------
+
+
+def test_what_other_memories_keep_saying_is_shown(m, monkeypatch):
+    monkeypatch.setattr("mam.web.changes.gr.Info", lambda said: None)  # there is no page to show it on
+    brother, lives = m.add("My brother is Tom."), m.add("My brother is Tom. He lives in <Oslo>.")
+    act = {"version": "1", "text": "My brother is Tim."}
+    shown = changes.changed(m, sent("edit", brother.id, **act))
+    assert "He lives in &lt;Oslo&gt;." in shown and "Tim" not in shown
+    assert changes.changed(m, sent("delete", brother.id)) == ""  # nobody else says Tim
+    m.restore(brother.id)
+    m.edit(brother.id, "My brother is Tom.")
+    assert "He lives in" in changes.changed(m, sent("delete", brother.id))
+    m.restore(brother.id)
+    assert changes.changed(m, sent("delete", brother.id, lives.id)) == ""  # both are gone
 
 
 def test_no_handler_reaches_what_is_another_users(desk):

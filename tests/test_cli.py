@@ -51,6 +51,15 @@ def test_add_edit_delete_restore_purge(run):
     assert run("slots", "--state", "all")[1] == "Nothing is remembered yet.\n"
 
 
+def test_what_other_memories_keep_saying_is_named(run):
+    id, other = (short(run("add", text)[1]) for text in ("My brother is Tom.", "My brother is Tom. He lives in Oslo."))
+    said, alone = run("edit", id, "My brother is Tim.")[1], run("edit", id, "My brother is Kim.")[1]
+    assert "same words" in said and other in said.partition("same words")[2] and "same words" not in alone
+    run("edit", id, "my brother is Tom.")
+    assert "same words" in run("delete", id)[1]
+    assert "same words" not in run("delete", other)[1]
+
+
 def test_bytes_that_are_no_text_end_a_chat_in_a_line(run, monkeypatch):
     piped = io.TextIOWrapper(io.BytesIO("I live in Malmö.\n".encode("latin-1")), encoding="utf-8")
     monkeypatch.setattr("sys.stdin", piped)

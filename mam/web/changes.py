@@ -23,14 +23,18 @@ def changed(m: Space, event: gr.EventData) -> str:
     """Do what a button says; returns a report to show, or an empty text. Raises InputError for any other button."""
     act, ids = sent(event, "act"), sent_slots(event)
     if act in EACH:
+        was = [m.slot(id) for id in ids] if act == "delete" else []
         change, said = EACH[act]
         with m.writing():  # one change: undone together
             for id in ids:
                 change(m, id)
         gr.Info(said if len(ids) == 1 else f"{len(ids)} memories: {said[0].lower()}{said[1:]}")
+        return _still_said(m, was)
     elif act == "edit":
-        m.edit(ids[0], sent(event, "text"), version=_number(sent(event, "version")))
+        was = m.slot(ids[0])
+        m.edit(was.id, sent(event, "text"), version=_number(sent(event, "version")))
         gr.Info("Changed. It counts from the next word on.")
+        return _still_said(m, [was])
     elif act in ("tag", "untag"):
         _tag(m, ids, sent(event, "tag").strip(), act == "tag")
     elif act == "merge":
@@ -50,6 +54,13 @@ def undone(m: Space) -> str:
     words = {ACTIVE: "is remembered", DELETED: "is in the trash"}
     note = "The last change was taken back. This is what these memories are now:"
     return listed("Undone", note, back, lambda slot: words.get(slot.state, f"is {slot.state}"), undo=True)
+
+
+def _still_said(m: Space, changed: list[Slot]) -> str:
+    """A report of the memories that keep saying what others said until now; empty if there are none."""
+    others = {other.id: other for was in changed for other in m.repeating(was)}
+    note = "These memories hold the same words and stay as they are. Change them, too, if they are not to be read:"
+    return listed("Still said elsewhere", note, list(others.values())) if others else ""
 
 
 def _tag(m: Space, ids: list[str], tag: str, add: bool) -> None:
