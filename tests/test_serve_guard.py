@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import SimpleNamespace
 
 import chats
@@ -151,6 +151,23 @@ def test_connections_without_a_request_make_room_for_others(service, monkeypatch
             time.sleep(0.5)
         assert http.get("/v1/models").status_code == 200
         assert {connection.recv(1) for connection in silent[:2]} == {b""}
+
+
+def test_a_client_that_takes_nothing_of_its_answer_is_let_go(service, monkeypatch):
+    monkeypatch.setattr(Patient, "patience", 1.0)
+    line, lines = "x" * 999 + "\n", 30_000
+    monkeypatch.setattr(service.space("ann"), "exported_lines", lambda **_: (line for _ in range(lines)))
+    address, port = service.url.removeprefix("http://").split(":")
+    for rests, whole in ((0.0, True), (4.0, False)):
+        with socket.create_connection((address, int(port)), timeout=10) as connection:
+            head = f"GET /v1/memory/export HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service.keys['ann']}\r\n"
+            connection.sendall(f"{head}Connection: close\r\n\r\n".encode())
+            time.sleep(rests)
+            taken = 0
+            with suppress(ConnectionResetError):
+                while part := connection.recv(1 << 20):
+                    taken += len(part)
+        assert (taken > len(line) * lines) == whole
 
 
 def test_a_bucket_refills():

@@ -33,7 +33,8 @@ CONNECTIONS = 512
 
 
 class Patient(H11Protocol):
-    """Closes a connection on which no whole head of a request comes in time; without this it would count for ever."""
+    """Closes a connection on which no whole head of a request comes in time, or whose client takes nothing of the answer
+    for as long; without this it would count for ever."""
 
     patience = 20.0  # seconds
 
@@ -45,6 +46,14 @@ class Patient(H11Protocol):
         answered = self.cycle  # super may begin with the next one
         super().on_response_complete()
         self._expect(after=answered)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stuck = self.loop.call_later(self.patience, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stuck.cancel()
+        super().resume_writing()
 
     def _expect(self, after: RequestResponseCycle | None) -> None:
         self.loop.call_later(self.patience, lambda: self.transport.close() if self.cycle is after else None)
