@@ -33,8 +33,8 @@ CONNECTIONS = 512
 
 
 class Patient(H11Protocol):
-    """Closes a connection on which no whole head of a request comes in time, or whose client takes nothing of the answer
-    for as long; without this it would count for ever."""
+    """Closes a connection on which no whole head of a request comes in time, or whose client takes nothing of its
+    answer for as long; without this it would count for ever."""
 
     patience = 20.0  # seconds
 
