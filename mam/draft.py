@@ -129,7 +129,7 @@ class Draft:
         """As if each slot was written before the next one is looked at."""
         fresh, replaced = SlotIndex(self._space.engine.memory.dim), set()
         for slot, key in self._worth:
-            relation = self._relation(slot, self._near(key, fresh, replaced))
+            relation = self._relation(slot, self._near(slot, key, fresh, replaced))
             if relation.kind == "duplicate":
                 yield Write(relation.slot, slot.score, "duplicate", None, relation.score)
                 continue
@@ -151,10 +151,10 @@ class Draft:
             key = memory.keys(memory.encode([alone]))[0]
         return slot, key
 
-    def _near(self, key: np.ndarray, fresh: SlotIndex, replaced: set[str]) -> list[Slot]:
-        """The slots most like a key among those that would be active."""
-        held = self._space.index.nearest(key, NEAR + len(replaced))
-        near = [pair for pair in held if pair[0].id not in replaced] + fresh.nearest(key, NEAR)
+    def _near(self, slot: Slot, key: np.ndarray, fresh: SlotIndex, replaced: set[str]) -> list[Slot]:
+        """The slots most like it among those that would be active. Of the same speaker: another's "I" is another's."""
+        held = self._space.index.nearest(key, NEAR + len(replaced), slot.speaker)
+        near = [pair for pair in held if pair[0].id not in replaced] + fresh.nearest(key, NEAR, slot.speaker)
         return [slot for slot, _ in sorted(near, key=lambda pair: -pair[1])[:NEAR]]
 
     def _relation(self, slot: Slot, near: list[Slot]) -> Relation:

@@ -165,10 +165,15 @@ class SlotIndex:
                 out[2][np.frombuffer(spoken, dtype=np.int_)] = 1
         return torch.from_numpy(out).T
 
-    def nearest(self, key: np.ndarray, k: int) -> list[tuple[Slot, float]]:
-        """The `k` slots whose keys are most like `key`, with their cosine, best first."""
-        similar = self.similarity(key).masked_fill(~self.alive, -2)
-        best = similar.topk(min(k, len(self)))
+    def nearest(self, key: np.ndarray, k: int, speaker: str | None = None) -> list[tuple[Slot, float]]:
+        """The `k` slots whose keys are most like `key`, with their cosine, best first; only what `speaker` said."""
+        among = self.alive
+        if speaker is not None:
+            spoken = np.zeros(len(self.slots), dtype=bool)
+            if rows := self._speakers.get(speaker.lower()):
+                spoken[np.frombuffer(rows, dtype=np.int_)] = True
+            among = among & torch.from_numpy(spoken)
+        best = self.similarity(key).masked_fill(~among, -2).topk(min(k, int(among.sum())))
         return [(self.slots[i], float(s)) for s, i in zip(best.values, best.indices.tolist(), strict=True)]
 
     def _reserve(self, rows: int) -> None:

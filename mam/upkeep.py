@@ -116,7 +116,11 @@ def near_duplicates(
         for slot, row in zip(part, similar, strict=True):
             number = place[slot.id]
             near = [(index.slots[at], float(row[at])) for at in np.flatnonzero(row >= NEAR)]
-            near = [(other, cosine) for other, cosine in near if place.get(other.id, len(slots)) < number]
+            near = [
+                (other, cosine)
+                for other, cosine in near
+                if other.speaker == slot.speaker and place.get(other.id, len(slots)) < number
+            ]
             near = sorted(near, key=lambda pair: -pair[1])[:MOST_NEAR]
             if near:
                 relation = relate(slot.text, [other for other, _ in near])

@@ -245,6 +245,22 @@ def test_purge_removes_the_words_from_the_data_folder(m, chat, tmp_path):
     assert not any("Xylophonic" in text for text in m.engine.integrator._blocks)
 
 
+def test_nobody_repeats_or_updates_what_somebody_else_said(m, tmp_path):
+    chat = m.session("Two friends")
+    chat.observe("I keep bees.", speaker="Ana")
+    (same,), _ = chat.observe("I keep bees.", speaker="Ben")
+    (other,), _ = chat.observe("Actually I keep bees and hens.", speaker="Cleo")
+    assert (same.relation, other.relation) == ("new", "new") and other.superseded is None
+    (again,), _ = chat.observe("I keep bees.", speaker="Ana")
+    (update,), _ = chat.observe("Actually I keep no bees.", speaker="Ana")
+    assert (again.relation, update.relation) == ("duplicate", "update") and update.superseded == again.slot.id
+    file = tmp_path / "diary.txt"
+    file.write_text("I keep bees.")
+    assert [slot.document for slot in m.ingest(file)] == ["diary.txt"]
+    assert {slot.speaker for slot in m.slots(find="I keep bees")} >= {"Ben", "diary.txt"}
+    assert m.consolidate(preview=True) == []
+
+
 def test_edit_checks_the_version_that_was_seen(m):
     slot = m.add(DOG)
     m.edit(slot.id, "My dog is called Max.", version=1)

@@ -539,7 +539,7 @@ def test_no_operation_reaches_another_user(open_space, tmp_path):
             call()
     assert bob.session(chat.id).id != chat.id and bob.session("Monday").turns() == []
     harmless = {  # take no id, or work on a turn or slot that the caller holds already
-        "user", "about", "close", "session", "version", "add", "without", "attribution", "influence", "what_if",
+        "user", "about", "close", "session", "version", "add", "repeating", "without", "attribution", "influence", "what_if",
         "keys", "import_", "ingest", "exported", "encoded", "writing", "refresh", "index", "as_now",
         "pack", "import_pack", "released",
     }  # fmt: skip
