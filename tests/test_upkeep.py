@@ -539,9 +539,9 @@ def test_no_operation_reaches_another_user(open_space, tmp_path):
             call()
     assert bob.session(chat.id).id != chat.id and bob.session("Monday").turns() == []
     harmless = {  # take no id, or work on a turn or slot that the caller holds already
-        "user", "about", "close", "session", "version", "add", "repeating", "without", "attribution", "influence", "what_if",
+        "user", "about", "close", "session", "version", "add", "without", "attribution", "influence", "what_if",
         "keys", "import_", "ingest", "exported", "encoded", "writing", "refresh", "index", "as_now",
-        "pack", "import_pack", "released",
+        "pack", "import_pack", "released", "repeating",
     }  # fmt: skip
     public = {name for name, _ in inspect.getmembers(Space) if not name.startswith("_")}
     assert public == by_id.keys() | empty.keys() | harmless
