@@ -22,7 +22,7 @@ from mam.candidates import split
 from mam.errors import InputError
 from mam.packs.shelf import joined
 from mam.prompt import compose, described
-from mam.reader import ABSTAIN, ABSTAINS
+from mam.reader import ABSTAIN, ABSTAINS, looked_at
 from mam.store import new_id
 from mam.values import ASSISTANT, USER, Archived, Candidate, Event, Read, Session, Slot, Turn, Write
 
@@ -189,11 +189,11 @@ class Chat:
         before = self._before() if before is None else before
         candidates = self._candidates(text, USER, now, before)
         watch.lap("split")
-        hidden = space.encoded([text, *_texts(candidates)])
+        hidden = space.encoded([*looked_at(text), *_texts(candidates)])
         watch.lap("encode")
         with engine.lock:
             space.refresh()
-            reading = joined(space.reading(text, hidden[text], k), recalled, engine.memory.settings.reading.given)
+            reading = joined(space.reading(text, hidden, k), recalled, engine.memory.settings.reading.given)
             reads = engine.within(reading.reads)
             turn = replace(turn, reads=reads, null_weight=reading.null_weight, asked=reading.asked)
             turn = replace(turn, abstained=reading.decision == ABSTAINS, base=engine.base.name)

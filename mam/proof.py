@@ -17,7 +17,7 @@ import torch
 from mam import decode
 from mam.engine import Engine
 from mam.index import words
-from mam.reader import READ
+from mam.reader import READ, looked_at
 from mam.values import Certificate, Check, Read, Slot
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def purged(space: Space, erase: Callable[[], Certificate], ids: Sequence[str]) -
     """Erase, and ask the base before and afterwards about the first of the slots; the certificate with the answers."""
 
     def given(text: str) -> list[Read]:
-        reading = space.reading(text, space.engine.memory.encode([text])[0], 8)
+        reading = space.reading(text, space.encoded(looked_at(text)), 8)
         return [read for read in reading.reads if read.given] if reading.decision == READ else []
 
     with space.engine.lock:

@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mam.candidates import sentences
 from mam.index import EVIDENCE, SlotIndex
 from mam.render import asks_when, render
 from mam.reranker import Found, Judgement
@@ -36,6 +37,9 @@ from mam.values import SAYS_WHO, Read, Slot
 
 ABSTAIN = "You haven't told me that."  # every abstention begins with this sentence
 READ, ABSTAINS, ALONE = "read", "abstain", "alone"
+BEST = (ALONE, ABSTAINS, READ)  # of several readings of one message, the later one counts
+LOOK = 480  # characters of a message that are read at once: the encoder takes in 128 tokens
+WINDOW = 4_000  # characters at either end of a message in which its first and last sentence are looked for
 RUNNERS_UP = 4  # how many of the slots that were weighed but not given stay in the trace
 
 
@@ -57,6 +61,21 @@ class Reading:
     null_weight: float
     asked: float  # probability
     decision: str  # "read", "abstain" or "alone"
+
+
+def looked_at(message: str) -> tuple[str, ...]:
+    """What of a message is read, each by itself: all of a short one; of a long one its beginning, and its first and its
+    last sentence, because a question comes before what is pasted or after it."""
+    if len(message) <= LOOK:
+        return (message,)
+    first = [said[:LOOK] for said, _ in sentences(message[:WINDOW])[:1]]
+    last = [said[-LOOK:] for said, _ in sentences(message[-WINDOW:])[-1:]]
+    return tuple(dict.fromkeys([message[:LOOK], *first, *last]))
+
+
+def best(readings: Sequence[Reading]) -> Reading:
+    """The reading of a message that finds something, else one that asks for something; of several the surest."""
+    return max(readings, key=lambda found: (BEST.index(found.decision), -found.null_weight))
 
 
 class Reader(nn.Module):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from mam.errors import InputError, MissingError, StoreError
 from mam.index import SlotIndex
 from mam.lookback import Lookback
 from mam.packs.shelf import Shelf
-from mam.reader import Reading
+from mam.reader import Reading, best, looked_at
 from mam.store import Store, new_id
 from mam.timeline import Timeline
 from mam.values import (
@@ -47,7 +47,7 @@ from mam.values import (
 
 LONGEST_TEXT = exchange.LONGEST_MESSAGE
 LONGEST_SLOT = exchange.LONGEST["text"]  # characters of a memory
-LONGEST_QUERY = 4_000  # characters of a message that the reader looks at
+LONGEST_QUERY = 4_000  # characters of what is looked for in the memory
 MOST_READ = 64  # slots
 BATCH = 256  # keys made and kept at once when a memory is opened with another memory model
 PIECE = 64  # texts encoded before others get a turn with the networks; fewer where they are long:
@@ -245,10 +245,11 @@ class Space(Lookback, Shelf):
 
     def read(self, query: str, k: int = 8) -> Reading:
         """Read without chatting: at most `k` slots with their weights, the null weight and what it leads to."""
-        query, k = cleaned(query)[:LONGEST_QUERY], checked_k(k)
+        query, k = cleaned(query), checked_k(k)
+        hidden = self.encoded(looked_at(query))
         with self.engine.lock:
             self.refresh()
-            return self.engine.memory.read(query, self.engine.memory.encode([query])[0], self._index, k)
+            return self.reading(query, hidden, k)
 
     # -- a look at all of it ----------------------------------------------------------------------------------------
 
@@ -326,9 +327,9 @@ class Space(Lookback, Shelf):
         """What the reader sees: every active slot, as of the last refresh."""
         return self._index
 
-    def reading(self, query: str, hidden: np.ndarray, k: int) -> Reading:
-        """The reader's weights for a message with encoder output `hidden` (hidden,) float32."""
-        return self.engine.memory.read(query[:LONGEST_QUERY], hidden, self._index, k)
+    def reading(self, message: str, hidden: Mapping[str, np.ndarray], k: int) -> Reading:
+        """The reader's weights for a message; `hidden` has the encoder output (hidden,) of what is `looked_at`."""
+        return best([self.engine.memory.read(part, hidden[part], self._index, k) for part in looked_at(message)])
 
     def encoded(self, texts: Iterable[str]) -> dict[str, np.ndarray]:
         """Encoder output (hidden,) float32 of each different text; others take turns with the networks meanwhile."""

@@ -147,6 +147,15 @@ def test_several_slots_are_read_at_once(fresh):
     assert "figs" in turn.reply and "mango" in turn.reply
 
 
+def test_a_question_about_me_is_heard_before_and_behind_a_long_text(fresh):
+    fresh.add("My dog is called Rex.")
+    text = "The old lighthouse was built of grey granite that ships had carried from the far side of the bay. " * 12
+    for message in (f"{text}\n\nWhat is my dog called?", f"What is my dog called?\n\n{text}"):
+        turn = fresh.session(temporary=True).send(message, max_tokens=4)
+        assert [read.slot.text for read in turn.reads if read.given] == ["My dog is called Rex."]
+    assert not [read for read in fresh.session(temporary=True).send(text, max_tokens=4).reads if read.given]
+
+
 def test_a_restart_gives_the_same_greedy_reply(opened, home):
     ask = "What does my sister do for a living?"
     reply = opened.session().send(ask, max_tokens=24).reply

@@ -14,7 +14,7 @@ from mam import decode
 from mam.index import SlotIndex, words
 from mam.integrator import Integrator, IntegratorConfig
 from mam.lowrank import LowRank
-from mam.reader import Reader, Reading, Thresholds
+from mam.reader import LOOK, Reader, Reading, Thresholds, best, looked_at
 from mam.reranker import Found, Judgement, Reranker
 from mam.train.batch import Example, answer_logits
 from mam.values import SAYS_WHO, Read, Slot
@@ -199,6 +199,22 @@ def test_nothing_that_helps_is_read():
     reading = read(index, [-5] * 8)
     assert reading.decision == "abstain" and not any(r.given for r in reading.reads)
     assert read(index, [-5] * 8, asked=1.1).decision == "alone"
+
+
+def test_a_question_before_or_behind_a_long_text_is_looked_at():
+    text = "The night train was late again. " * 30
+    for message in (f"{text}\n\nWhat is my dog called?", f"What is my dog called? {text}"):
+        parts = looked_at(message)
+        assert "What is my dog called?" in parts and parts[0] == message[:LOOK] and len(parts) <= 3
+        assert all(len(part) <= LOOK for part in parts)
+    assert looked_at("What is my dog called?") == ("What is my dog called?",)
+    assert looked_at("a" * 10_000) == ("a" * LOOK,) and looked_at("?" * 10_000) == ("?" * LOOK,)
+
+
+def test_of_several_readings_the_one_that_finds_something_counts():
+    found, asked, nothing = (Reading((), *how) for how in ((0.4, 0.5, "read"), (0.9, 0.5, "abstain"), (1, 0, "alone")))
+    assert best([nothing, asked, found]) is found and best([asked, nothing]) is asked
+    assert best([found, surer := replace(found, null_weight=0.1)]) is surer
 
 
 def test_an_empty_memory_reads_nothing():

@@ -506,7 +506,7 @@ def test_no_operation_reaches_another_user(open_space, tmp_path):
         "origins": lambda: sum(bob.origins(), []),
         "search": lambda: bob.search(ASK) + bob.search("dog", by="words") + bob.search(slot.id, by="id"),
         "read": lambda: bob.read(ASK).reads,
-        "reading": lambda: bob.reading(ASK, bob.encoded([ASK])[ASK], 8).reads,
+        "reading": lambda: bob.reading(ASK, bob.encoded([ASK]), 8).reads,
         "current": lambda: bob.current(asked.reads),
         "likeness": lambda: bob.likeness(ASK),
         "layout": lambda: bob.layout().ids,
