@@ -139,9 +139,8 @@ def temporary() -> Iterator[Path]:
 
 def tell(space: Space, life: generator.Life) -> None:
     """Every utterance of every session through the ordinary write path, a minute apart."""
-    for number, session in enumerate(life.sessions, 1):
-        chat = space.session(f"session {number}")
-        at = session.started
+    for session in life.sessions:
+        chat, at = space.session(f"{session.started:%d %B %Y %H:%M}"), session.started
         for utterance in session.utterances:
             chat.observe(utterance.text, speaker=utterance.speaker, at=at)
             at += timedelta(minutes=1)

@@ -7,8 +7,9 @@ Part two asks lives for what was never said (near misses included) and for what 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from tqdm import tqdm
 
@@ -21,20 +22,21 @@ from mam.lives import Question
 from mam.space import Space
 from mam.values import Turn
 
-ASKED = 300
-UNKNOWN = 300
+ASKED = 300  # prompts
+EACH = 2  # questions of either kind that a life is asked
 SLOTS = 200
 
 
 @contextmanager
 def crowded(world: common.World, settings: common.Settings) -> Iterator[Space]:
-    """A space with at least 200 active slots: a long life, and more of it where the gate kept too little."""
+    """A space with 200 active slots, or a few more: long lives told session by session until there are as many."""
     wanted, facts = settings.capped(SLOTS), settings.capped(SLOTS + 20)
     with world.space() as space:
         for seed in range(settings.seed, settings.seed + 10):
-            common.tell(space, generator.life(seed, settings.split, sessions=settings.sessions * 3, facts=facts))
-            if len(space.slots()) >= wanted:
-                break
+            life = generator.life(seed, settings.split, sessions=settings.sessions * 3, facts=facts)
+            for session in life.sessions:
+                if space.count() < wanted:
+                    common.tell(space, replace(life, sessions=(session,)))
         yield space
 
 
@@ -82,28 +84,25 @@ def general(world: common.World, settings: common.Settings) -> dict:
     }
 
 
-def answerable(life: generator.Life, count: int) -> list[Question]:
-    pool = [question for question in life.questions if question.type in ONE]
+def drawn(life: generator.Life, types: Collection[str], count: int) -> list[Question]:
+    """Some of a life's questions of these types."""
+    pool = [question for question in life.questions if question.type in types]
     return random.Random(life.seed).sample(pool, min(count, len(pool)))
 
 
 def personal(world: common.World, settings: common.Settings) -> dict:
     """Shares over questions about what was never said, and over as many about what was."""
     abstained, invented, refused, wrong = [], [], [], []
-    wanted = settings.capped(UNKNOWN)
     for life in common.lives(settings, "noharm: personal"):
-        unknown = [question for question in life.questions if question.type == "unknown"]
         with world.told(life) as space:
-            for question in unknown:
+            for question in drawn(life, {"unknown"}, EACH):
                 turn = common.ask(space, question.text)
                 abstained.append(turn.abstained)
                 invented.append(not turn.abstained and not untold(turn.reply))
-            for question in answerable(life, len(unknown)):
+            for question in drawn(life, ONE, EACH):
                 turn = common.ask(space, question.text)
                 refused.append(turn.abstained)
                 wrong.append(not turn.abstained and not contains_all(turn.reply, question.values))
-        if len(abstained) >= wanted:
-            break
     return {
         "abstained": share(abstained),
         "hallucinated": share(invented),
