@@ -191,13 +191,15 @@ def turns(world: common.World, spaces: dict[int, Space], talk: Talk, repeats: in
 
 
 def readings(world: common.World, spaces: dict[int, Space], talk: Talk, repeats: int) -> dict:
-    """Milliseconds to read exactly over all slots: of a query already encoded, and with its encoding."""
+    """Milliseconds to read exactly over all slots: of a question already encoded, and with its encoding.
+
+    Personal questions only: they get both looks. Ordinary talk is spared the second one, and most of the time.
+    """
     memory, found = world.memory, {}
     indices = {size: space.index for size, space in spaces.items() if size}
     seconds: dict[tuple[int, str], list[float]] = defaultdict(list)
-    queries = [*talk.personal, *talk.general]
     for number in tqdm(range(repeats), desc="latency: readings", dynamic_ncols=True):
-        query = queries[number % len(queries)]
+        query = talk.personal[number % len(talk.personal)]
         for size, index in indices.items():
             start = time.perf_counter()
             hidden = memory.encode([query])[0]

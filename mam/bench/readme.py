@@ -87,9 +87,11 @@ FIGURES = {  # benchmark: {key, or keys inside each other: (what it says, goal)}
     "longbench": {"score": ("LongBench, English question answering: F1", "–")},
     "scrolls": {"score": ("SCROLLS, question answering: F1 and exact match", "–")},
     "latency": {
-        "ttft_ratio_10000": ("first token with 10,000 slots, against base alone", "≤ 1.3"),
+        "ttft_ratio_10000": ("first token with 10,000 slots, those read in the cache, against base alone", "≤ 1.3"),
+        "ttft_ratio_10000_cold": ("… those read for the first time", "–"),
         "ttft_4000_ratio": ("first token after 4,000 tokens of talk, against all of it in the prompt", "≤ 0.1"),
         "read_100000_p95_ms": ("reading 100,000 slots exactly, ms (95th percentile)", "≤ 30"),
+        "read_100000_with_encoding_p95_ms": ("… with the encoding of the question", "–"),
         "decode_ratio": ("decoding speed with memory, against without", "≥ 0.9"),
         "loop_vs_generate": ("decoding speed against `transformers.generate`", "≥ 1"),
     },
